@@ -1,0 +1,75 @@
+// Package target holds the contract between translated code and the kernel that runs it: the layout of the context
+// block, the window of program memory, and the places that translated code may jump to. docs/btc-machine.md is the same
+// contract in prose. The translator (package btc) and the verifier (package sfi) both read these constants; they share
+// nothing else. There is no code here that either of them could be wrong about together.
+package target
+
+// Offsets of the context block's slots, in bytes from RSP while translated code runs. Each slot is 8 bytes.
+const (
+	SlotRSP      = 0x00 // program's RSP; translated code may write it
+	SlotR12      = 0x08 // program's R12; writable
+	SlotR13      = 0x10 // program's R13; writable
+	SlotR14      = 0x18 // program's R14; writable
+	SlotR15      = 0x20 // program's R15; writable
+	SlotScratch0 = 0x28 // free for translated code; writable
+	SlotScratch1 = 0x30 // free for translated code; writable
+	SlotScratch2 = 0x38 // free for translated code; writable
+	SlotFSBase   = 0x40 // program's FS base, always below WindowSize; read-only
+	SlotAddrMask = 0x48 // holds AddrMask; read-only
+	SlotTagMask  = 0x50 // holds TagMask; read-only
+	SlotPoll     = 0x58 // pointer that a poll reads through; 0 when the thread is asked to leave; read-only
+	SlotBase     = 0x60 // host address of the program's window, the value of GS base; read-only
+	SlotsEnd     = 0x68 // first offset that translated code may not touch at all (but for SlotTouch)
+
+	// WritableEnd is the first offset that translated code may not write.
+	WritableEnd = SlotFSBase
+
+	// SlotTouch is the last quadword of the context block's page; the page after it is never mapped. Reading
+	// [rsp + tag*8 + SlotTouch] faults unless tag is 0.
+	SlotTouch = 0xff8
+)
+
+// The program's window in the Sentry: the program's addresses [0, WindowSize) appear at [base, base+WindowSize), and
+// nothing is mapped within GuardSize below base or above base+WindowSize.
+const (
+	WindowBits = 42
+	WindowSize = 1 << WindowBits
+	GuardSize  = 1 << 33 // at least, on both sides
+
+	// DispLimit bounds how far an access may lie from a sanitized address: every byte touched lies in
+	// [w-DispLimit, w+DispLimit) for a sanitized w. Half of GuardSize, so that neighbouring windows may share a guard.
+	DispLimit = 1 << 32
+
+	// AddrMask is PDEP's mask for a sanitized address: address bits 0..41 stay, bits 42..58 move to 47..63. With any
+	// of those set the result is non-canonical or in the kernel's half and faults; bits 59..63 are dropped (see TagMask).
+	AddrMask = uint64(WindowSize-1) | uint64(0x1ffff)<<47
+
+	// TagMask is PEXT's mask for the five address bits that AddrMask drops.
+	TagMask = uint64(0x1f) << 59
+
+	// MaxRepCount is the largest RCX with which a REP string instruction may run (bounds the time without a poll).
+	MaxRepCount = 1 << 16
+)
+
+// Sym names a place outside a blob that its code may jump to. At each of them the program's registers are exact: native
+// ones in place, RSP and R12-R15 in their slots, flags in RFLAGS, and R13 holds the program's RIP.
+type Sym uint8
+
+const (
+	SymSyscall  Sym = iota // a syscall instruction was reached; R13 is the address after it
+	SymDispatch            // continue at program address R13; R14 is the native address of the transfer
+	SymStop                // leave before the instruction at R13, which BTC does not translate
+	NumSyms
+)
+
+func (s Sym) String() string {
+	switch s {
+	case SymSyscall:
+		return "syscall"
+	case SymDispatch:
+		return "dispatch"
+	case SymStop:
+		return "stop"
+	}
+	return "?"
+}
