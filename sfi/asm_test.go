@@ -1,0 +1,209 @@
+package sfi
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+
+	"ub/target"
+)
+
+// asm writes blobs for the tests: only what the contract's sequences need, encoded one way.
+type asm struct {
+	code  []byte
+	fixes []fix
+}
+
+type fix struct{ at, label int }
+
+const (
+	rax = iota
+	rcx
+	rdx
+	rbx
+	rsp
+	rbp
+	rsi
+	rdi
+	r8
+	r9
+	r10
+	r11
+	r12
+	r13
+	r14
+	r15
+)
+
+func (a *asm) raw(b ...byte) { a.code = append(a.code, b...) }
+
+func bit(b bool, v byte) byte {
+	if b {
+		return v
+	}
+	return 0
+}
+
+// modrm writes ModRM, SIB and a displacement of 32 bits for [base+disp].
+func (a *asm) modrm(reg, base int, disp int32) {
+	a.raw(0x80 | byte(reg&7)<<3 | byte(base&7))
+	if base&7 == 4 {
+		a.raw(0x24)
+	}
+	a.code = binary.LittleEndian.AppendUint32(a.code, uint32(disp))
+}
+
+// mem writes an instruction with a memory operand. width is 2, 4 or 8.
+func (a *asm) mem(gs, lock bool, width int, opcode []byte, reg, base int, disp int32) {
+	if lock {
+		a.raw(0xf0)
+	}
+	if gs {
+		a.raw(0x65)
+	}
+	if width == 2 {
+		a.raw(0x66)
+	}
+	a.raw(0x40 | bit(width == 8, 8) | byte(reg>>3)<<2 | byte(base>>3))
+	a.raw(opcode...)
+	a.modrm(reg, base, disp)
+}
+
+// reg writes opcode r/m, reg with registers.
+func (a *asm) reg(width int, opcode []byte, reg, rm int) {
+	a.raw(0x40 | bit(width == 8, 8) | byte(reg>>3)<<2 | byte(rm>>3))
+	a.raw(opcode...)
+	a.raw(0xc0 | byte(reg&7)<<3 | byte(rm&7))
+}
+
+// bmi writes pdep (pp 3) or pext (pp 2) dst, src, [rsp+slot].
+func (a *asm) bmi(pp byte, dst, src int, slot int32) {
+	a.raw(0xc4, 0x62|bit(dst < 8, 0x80), 0x80|byte(^src&15)<<3|pp, 0xf5)
+	a.modrm(dst, rsp, slot)
+}
+
+func (a *asm) load(dst int, slot int32)  { a.mem(false, false, 8, []byte{0x8b}, dst, rsp, slot) }
+func (a *asm) store(src int, slot int32) { a.mem(false, false, 8, []byte{0x89}, src, rsp, slot) }
+func (a *asm) sanitize(dst, src int)     { a.bmi(3, dst, src, target.SlotAddrMask) }
+func (a *asm) mov(dst, src int)          { a.reg(8, []byte{0x89}, src, dst) }
+func (a *asm) lea(dst, base int, disp int32) {
+	a.mem(false, false, 8, []byte{0x8d}, dst, base, disp)
+}
+
+func (a *asm) imm(dst int, v uint64) {
+	a.raw(0x48|byte(dst>>3), 0xb8|byte(dst&7))
+	a.code = binary.LittleEndian.AppendUint64(a.code, v)
+}
+
+// sum writes lea dst, [x+y].
+func (a *asm) sum(dst, x, y int) {
+	a.raw(0x48|byte(dst>>3)<<2|byte(y>>3)<<1|byte(x>>3), 0x8d, 0x84|byte(dst&7)<<3, byte(y&7)<<3|byte(x&7), 0, 0, 0, 0)
+}
+
+// touch checks the tag of src.
+func (a *asm) touch(t, src int) {
+	a.bmi(2, t, src, target.SlotTagMask)
+	a.raw(0x48|byte(t>>3)<<2|byte(t>>3)<<1, 0x8b, 0x84|byte(t&7)<<3, 0xc4|byte(t&7)<<3)
+	a.code = binary.LittleEndian.AppendUint32(a.code, target.SlotTouch)
+}
+
+func (a *asm) poll(t int) {
+	a.load(t, target.SlotPoll)
+	a.mem(false, false, 4, []byte{0x8b}, t, t, 0)
+}
+
+// jump writes opcode with a 32-bit offset to a label, to be resolved by link.
+func (a *asm) jump(label int, opcode ...byte) {
+	a.raw(opcode...)
+	a.fixes = append(a.fixes, fix{len(a.code), label})
+	a.raw(0, 0, 0, 0)
+}
+
+func (a *asm) exit(s target.Sym) {
+	a.raw(0xe9)
+	a.code = binary.LittleEndian.AppendUint32(a.code, uint32(testEnv.Syms[s]-(testBase+uint64(len(a.code))+4)))
+}
+
+func (a *asm) link(labels []int) {
+	for _, f := range a.fixes {
+		binary.LittleEndian.PutUint32(a.code[f.at:], uint32(labels[f.label]-f.at-4))
+	}
+}
+
+// randomBlob makes a blob of the kind that a translator makes: blocks with sanitized accesses, slots, polls at the heads
+// of loops, inline caches, string instructions, exits. Most are accepted, but not all: some use a register too late.
+func randomBlob(r *rand.Rand) (code []byte, entries []uint32) {
+	a := new(asm)
+	blocks := 1 + r.IntN(5)
+	labels := make([]int, blocks)
+	free := []int{rax, rcx, rdx, rbx, rsi, rdi, rbp, r8, r9, r10, r11}
+	reserved := []int{r12, r13, r14, r15}
+	pick := func(from []int) int { return from[r.IntN(len(from))] }
+	for b := range blocks {
+		labels[b] = len(a.code)
+		if b == 0 || r.IntN(3) == 0 {
+			entries = append(entries, uint32(len(a.code)))
+		}
+		a.poll(pick(reserved))
+		for range r.IntN(8) {
+			w := pick(reserved)
+			p := pick(free)
+			switch r.IntN(12) {
+			case 0, 1, 2:
+				a.lea(w, p, int32(r.IntN(1000)))
+				if r.IntN(2) == 0 {
+					a.touch(pick(reserved), w)
+				}
+				a.sanitize(w, p)
+				for range 1 + r.IntN(3) {
+					op := [][]byte{{0x8b}, {0x89}, {0x01}, {0x3b}, {0x0f, 0xb6}, {0x0f, 0xc1}}[r.IntN(6)]
+					a.mem(true, false, []int{2, 4, 8}[r.IntN(3)], op, pick(free), w, int32(r.IntN(256)-128))
+				}
+			case 3:
+				a.store(p, int32(r.IntN(8)*8))
+				a.load(pick(free), int32(r.IntN(8)*8))
+			case 4:
+				a.load(w, target.SlotFSBase)
+				a.mem(true, false, 8, []byte{0x8b}, p, w, 0x28)
+			case 5:
+				a.imm(w, uint64(r.Uint32()))
+				a.mem(true, true, 8, []byte{0x0f, 0xb1}, p, w, 0)
+			case 6:
+				for range 1 + r.IntN(3) {
+					a.reg([]int{4, 8}[r.IntN(2)], [][]byte{{0x01}, {0x29}, {0x31}, {0x85}, {0x0f, 0xaf}, {0x0f, 0xbd}}[r.IntN(6)], p, pick(free))
+				}
+			case 7:
+				a.mov(r15, rcx)
+				a.imm(w, -uint64(r.Uint32()))
+				a.sum(rcx, r13, w)
+				a.raw(0xe3, 0x00)
+				a.mov(rcx, r15)
+			case 8:
+				a.sanitize(r12, rdi)
+				a.load(r13, target.SlotBase)
+				a.sum(rdi, r12, r13)
+				a.sanitize(r14, rsi)
+				a.sum(rsi, r13, r14)
+				a.raw(0x0f, 0xb7, 0xc9) // movzx ecx, cx
+				a.raw([][]byte{{0xf3, 0xa4}, {0xf3, 0x48, 0xa5}, {0xaa}, {0xf3, 0xab}}[r.IntN(4)]...)
+			case 9:
+				a.raw([][]byte{{0x48, 0xf7, 0xe3}, {0x48, 0x99}, {0x0f, 0x31}, {0x9f}, {0x0f, 0x94, 0xc0}, {0x90}, {0x0f, 0x1f, 0x44, 0, 0}}[r.IntN(7)]...)
+			case 10:
+				// A register that may have been sanitized somewhere above.
+				a.mem(true, false, 8, []byte{0x8b}, p, w, int32(r.IntN(64)))
+			case 11:
+				a.mov(pick(reserved), w)
+				a.lea(w, w, int32(r.IntN(1<<20)-1<<19))
+			}
+		}
+		if r.IntN(2) == 0 {
+			a.jump(r.IntN(blocks), 0x0f, 0x80|byte(r.IntN(16)))
+		}
+		if r.IntN(2) == 0 {
+			a.exit(target.Sym(r.IntN(int(target.NumSyms))))
+		} else {
+			a.jump(r.IntN(blocks), 0xe9)
+		}
+	}
+	a.link(labels)
+	return a.code, entries
+}

@@ -1,0 +1,472 @@
+package sfi
+
+import "encoding/binary"
+
+// Register numbers beyond the sixteen of the hardware.
+const (
+	regRSP  = 4
+	regNone = 0xfe
+	regRIP  = 0xff
+)
+
+// inst is one decoded instruction, reduced to what the policy asks about.
+type inst struct {
+	off uint32
+	len uint8
+
+	form *form
+
+	lock, gs, rep bool
+	mark          mark // set after decoding, by structure
+
+	// Operand width in bytes of a v operand: 2, 4 or 8. For y operands 4 or 8.
+	osz uint8
+
+	// The memory operand, if hasMem. msize is 0 if the address is computed but not accessed.
+	hasMem      bool
+	mread       bool
+	mwrite      bool
+	msize       uint8
+	base, index uint8
+	scale       uint8
+	disp        int32
+
+	// Registers that the instruction may write, in whole or in part.
+	clobber uint16
+
+	// For effects: the register that gets the value, and the one it comes from (regNone: from memory or nowhere).
+	dst, src uint8
+
+	imm    int64 // immediate, sign-extended
+	block  int32 // index of its basic block
+	target int64 // of a jump: offset in the code, or outside of it
+}
+
+// mark is a set of facts about an instruction's place in the blob.
+type mark uint8
+
+const (
+	markLeader   mark = 1 << iota // a basic block starts here
+	markPoll                      // first half of a poll
+	markPollRead                  // second half
+)
+
+// prefixes is what was read in front of the opcode.
+type prefixes struct {
+	p66, lock, gs, rex bool
+	rep                byte // 0, 0xF2 or 0xF3
+	w, r, x, b         uint8
+	vvvv               uint8
+	vex                bool
+}
+
+// reader walks over the bytes of one instruction.
+type reader struct {
+	code  []byte
+	start uint32
+	pos   uint32
+	end   uint32 // where the code or the 15 bytes end
+}
+
+// take returns the position of the next n bytes, or an error when the instruction cannot have them.
+func (r *reader) take(n uint32) (uint32, *Error) {
+	if r.end-r.pos < n {
+		if r.end == uint32(len(r.code)) {
+			return 0, refuse(r.start, RuleTruncated, "the instruction runs over the end of the blob")
+		}
+		return 0, refuse(r.start, RuleForm, "the instruction is longer than 15 bytes")
+	}
+	p := r.pos
+	r.pos += n
+	return p, nil
+}
+
+func (r *reader) byte() (byte, *Error) {
+	p, err := r.take(1)
+	if err != nil {
+		return 0, err
+	}
+	return r.code[p], nil
+}
+
+// sint reads a little-endian signed integer of 1, 2, 4 or 8 bytes.
+func (r *reader) sint(size uint32) (int64, *Error) {
+	p, err := r.take(size)
+	if err != nil {
+		return 0, err
+	}
+	switch size {
+	case 1:
+		return int64(int8(r.code[p])), nil
+	case 2:
+		return int64(int16(binary.LittleEndian.Uint16(r.code[p:]))), nil
+	case 4:
+		return int64(int32(binary.LittleEndian.Uint32(r.code[p:]))), nil
+	default:
+		return int64(binary.LittleEndian.Uint64(r.code[p:])), nil
+	}
+}
+
+// decode reads the instruction at off into in. It refuses what is not on the allow-list, or is encoded in an unusual way.
+func (t *table) decode(code []byte, off uint32, in *inst) *Error {
+	r := reader{code: code, start: off, pos: off, end: min(uint32(len(code)), off+15)}
+	var p prefixes
+	op, err := r.prefixes(&p)
+	if err != nil {
+		return err
+	}
+	space := space1
+	switch {
+	case op == 0xc4 || op == 0xc5:
+		if space, op, err = r.vex(&p, op); err != nil {
+			return err
+		}
+	case op == 0x0f:
+		space = space0F
+		if op, err = r.byte(); err != nil {
+			return err
+		}
+		if op == 0x38 || op == 0x3a {
+			space = space0F38
+			if op == 0x3a {
+				space = space0F3A
+			}
+			if op, err = r.byte(); err != nil {
+				return err
+			}
+		}
+	}
+	f, err := t.match(&r, space, op, &p)
+	if err != nil {
+		return err
+	}
+	*in = inst{off: off, form: f, gs: p.gs, lock: p.lock, rep: f.f3 && p.rep != 0, base: regNone, index: regNone, dst: regNone, src: regNone, clobber: f.clobber}
+	switch {
+	case p.w != 0:
+		in.osz = 8
+	case p.p66 && f.p66 == optional:
+		in.osz = 2
+	default:
+		in.osz = 4
+	}
+	var modrm byte
+	if f.hasModRM {
+		if modrm, err = r.byte(); err != nil {
+			return err
+		}
+		if modrm>>6 != 3 {
+			if err := r.address(in, &p, modrm); err != nil {
+				return err
+			}
+		}
+	}
+	if err := r.operands(in, &p, op, modrm); err != nil {
+		return err
+	}
+	in.len = uint8(r.pos - off)
+	in.target += int64(r.pos) // from relative to the next instruction
+	return in.checkPrefixes(&p)
+}
+
+// prefixes reads legacy prefixes and REX, and returns the byte behind them.
+func (r *reader) prefixes(p *prefixes) (byte, *Error) {
+	for {
+		b, err := r.byte()
+		if err != nil {
+			return 0, err
+		}
+		dup := false
+		switch b {
+		case 0x66:
+			dup, p.p66 = p.p66, true
+		case 0xf2, 0xf3:
+			dup, p.rep = p.rep != 0 || p.lock, b
+		case 0xf0:
+			dup, p.lock = p.rep != 0 || p.lock, true
+		case 0x65:
+			dup, p.gs = p.gs, true
+		case 0x67:
+			return 0, refuse(r.start, RulePrefix, "67: addresses of 32 bits wrap around where the proofs do not")
+		case 0x26, 0x2e, 0x36, 0x3e, 0x64:
+			return 0, refuse(r.start, RuleSegment, "%02X: the only segment prefix is GS", b)
+		default:
+			if b&0xf0 != 0x40 {
+				return b, nil
+			}
+			p.rex, p.w, p.r, p.x, p.b = true, b>>3&1, b>>2&1, b>>1&1, b&1
+			if b, err = r.byte(); err != nil {
+				return 0, err
+			}
+			if b&0xf0 == 0x40 || b == 0x66 || b == 0xf0 || b == 0xf2 || b == 0xf3 || b == 0x65 ||
+				b == 0x67 || b == 0x26 || b == 0x2e || b == 0x36 || b == 0x3e || b == 0x64 {
+				return 0, refuse(r.start, RulePrefix, "REX is not the last prefix")
+			}
+			return b, nil
+		}
+		if dup {
+			return 0, refuse(r.start, RulePrefix, "%02X: a second prefix of its group", b)
+		}
+	}
+}
+
+// vex reads the rest of a VEX prefix and the opcode (Intel SDM volume 2, 2.3.5).
+func (r *reader) vex(p *prefixes, first byte) (space int, op byte, err *Error) {
+	if p.rex || p.p66 || p.rep != 0 || p.lock {
+		return 0, 0, refuse(r.start, RulePrefix, "VEX behind REX, 66, F2, F3 or F0 is undefined")
+	}
+	p.vex = true
+	b, err := r.byte()
+	if err != nil {
+		return 0, 0, err
+	}
+	p.r = ^b >> 7 & 1
+	maps := byte(1)
+	if first == 0xc4 {
+		p.x, p.b, maps = ^b>>6&1, ^b>>5&1, b&0x1f
+		if b, err = r.byte(); err != nil {
+			return 0, 0, err
+		}
+		p.w = b >> 7
+	}
+	p.vvvv = ^b >> 3 & 15
+	switch b & 3 {
+	case 1:
+		p.p66 = true
+	case 2:
+		p.rep = 0xf3
+	case 3:
+		p.rep = 0xf2
+	}
+	if op, err = r.byte(); err != nil {
+		return 0, 0, err
+	}
+	if maps < 1 || maps > 3 {
+		return 0, 0, refuse(r.start, RuleForm, "VEX map %d is undefined", maps)
+	}
+	if b>>2&1 != 0 {
+		return 0, 0, refuse(r.start, RuleVector, "VEX.L is set: 256-bit vectors, or undefined")
+	}
+	return spaceVEX0F + int(maps) - 1, op, nil
+}
+
+// match finds the first line of the table for this opcode. It looks at the ModRM byte but does not consume it.
+func (t *table) match(r *reader, space int, op byte, p *prefixes) (*form, *Error) {
+	modrm := -1
+	if r.pos < r.end {
+		modrm = int(r.code[r.pos])
+	}
+	shape := false // a form was right but for its prefixes
+	for _, i := range t.index[space][op] {
+		f := &t.forms[i]
+		if modrm < 0 && (f.hasModRM || f.digit >= 0 || f.modrmIs >= 0) {
+			_, err := r.take(1)
+			return nil, err
+		}
+		if !f.matchModRM(modrm) {
+			continue
+		}
+		if !f.matchPrefixes(p) {
+			shape = shape || f.refused == 0
+			continue
+		}
+		if f.refused != 0 {
+			// "mov with a prefix that mov does not take" is a better answer than a refusal meant for other operands.
+			if shape && f.refused == RuleForm {
+				break
+			}
+			return nil, &Error{Off: r.start, Rule: f.refused, Detail: f.reason}
+		}
+		return f, nil
+	}
+	if shape {
+		return nil, refuse(r.start, RulePrefix, "a prefix that this instruction does not take, or lacks")
+	}
+	return nil, refuse(r.start, RuleForm, "no such form on the allow-list")
+}
+
+// matchModRM tells whether the form's conditions on ModRM hold. modrm is -1 only if the form has none.
+func (f *form) matchModRM(modrm int) bool {
+	if f.modrmIs >= 0 && modrm != f.modrmIs || f.digit >= 0 && modrm>>3&7 != int(f.digit) {
+		return false
+	}
+	for i := range f.ops {
+		switch f.ops[i].kind {
+		case 'M', 'A', 'N':
+			if modrm>>6 == 3 {
+				return false
+			}
+		case 'R':
+			if modrm>>6 != 3 {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func (f *form) matchPrefixes(p *prefixes) bool {
+	if f.refused != 0 {
+		return f.anyPfx || (f.rep == 0 || f.rep == p.rep) && (f.p66 != required || p.p66)
+	}
+	if p.rep != f.rep && !(f.f3 && p.rep == 0xf3) {
+		return false
+	}
+	switch f.p66 {
+	case absent:
+		if p.p66 {
+			return false
+		}
+	case optional:
+		if p.p66 && p.w != 0 { // W wins, so 66 would be without meaning
+			return false
+		}
+	case required:
+		if !p.p66 {
+			return false
+		}
+	}
+	return !(f.noREX && p.rex) && !(f.needB && p.b == 0) && !(f.w >= 0 && f.w != int8(p.w))
+}
+
+// address reads SIB and displacement (Intel SDM volume 2, table 2-2 and 2-3; REX extends, but not the escapes: base 5 with
+// mod 0 means no base also as r13, index 4 means no index only without REX.X).
+func (r *reader) address(in *inst, p *prefixes, modrm byte) *Error {
+	mod, rm := modrm>>6, modrm&7
+	in.hasMem, in.scale = true, 1
+	dispSize := uint32(0)
+	switch mod {
+	case 1:
+		dispSize = 1
+	case 2:
+		dispSize = 4
+	}
+	switch {
+	case rm == 4:
+		sib, err := r.byte()
+		if err != nil {
+			return err
+		}
+		if index := sib>>3&7 | p.x<<3; index != 4 {
+			in.index, in.scale = index, 1<<(sib>>6)
+		}
+		if sib&7 == 5 && mod == 0 {
+			dispSize = 4
+		} else {
+			in.base = sib&7 | p.b<<3
+		}
+	case rm == 5 && mod == 0:
+		in.base, dispSize = regRIP, 4
+	default:
+		in.base = rm | p.b<<3
+	}
+	if dispSize != 0 {
+		d, err := r.sint(dispSize)
+		if err != nil {
+			return err
+		}
+		in.disp = int32(d)
+	}
+	return nil
+}
+
+// operands applies the form's operands: registers written, memory access, immediate.
+func (r *reader) operands(in *inst, p *prefixes, op, modrm byte) *Error {
+	f := in.form
+	usesVVVV := false
+	for i := range f.ops {
+		o := &f.ops[i]
+		reg := uint8(regNone)
+		switch o.kind {
+		case 'E', 'M', 'R':
+			if in.hasMem {
+				in.msize, in.mread, in.mwrite = o.bytes(in.osz), o.read, o.write
+				continue
+			}
+			reg = modrm&7 | p.b<<3
+		case 'G':
+			reg = modrm>>3&7 | p.r<<3
+		case 'Z':
+			reg = op&7 | p.b<<3
+		case 'B':
+			reg, usesVVVV = p.vvvv, true
+		case 'N':
+			if p.x|p.b != 0 || in.base != 0 || in.disp != 0 || in.index != regNone && (in.index != 0 || in.scale != 1) {
+				return refuse(in.off, RuleForm, "nop in an unusual encoding")
+			}
+			continue
+		case 'I':
+			size := uint32(o.bytes(in.osz))
+			if o.size == 'z' {
+				size = min(size, 4)
+			}
+			v, err := r.sint(size)
+			if err != nil {
+				return err
+			}
+			in.imm = v
+			continue
+		case 'J':
+			v, err := r.sint(uint32(o.bytes(in.osz)))
+			if err != nil {
+				return err
+			}
+			in.target = v
+			continue
+		default: // A: the address is in base, index, disp
+			continue
+		}
+		if o.size == 'b' && !p.rex && reg >= 4 {
+			reg -= 4 // AH, CH, DH, BH
+		}
+		if reg == regRSP {
+			return refuse(in.off, RuleRSP, "RSP is an operand")
+		}
+		if o.write {
+			in.clobber |= 1 << reg
+			if in.dst == regNone {
+				in.dst = reg
+			}
+		} else {
+			in.src = reg
+		}
+	}
+	if p.vex && !usesVVVV && p.vvvv != 0 {
+		return refuse(in.off, RulePrefix, "VEX.vvvv names a register that the form does not have")
+	}
+	if f.bitImm && (in.imm < 0 || in.imm >= int64(in.osz)*8) {
+		return refuse(in.off, RuleBits, "bit %d of an operand of %d bits", uint8(in.imm), int(in.osz)*8)
+	}
+	return nil
+}
+
+// bytes returns the operand's size.
+func (o *operand) bytes(osz uint8) uint8 {
+	switch o.size {
+	case 'b':
+		return 1
+	case 'w':
+		return 2
+	case 'd':
+		return 4
+	case 'q':
+		return 8
+	case 'o':
+		return 16
+	default: // v, y, z
+		return osz
+	}
+}
+
+// checkPrefixes refuses LOCK and GS where they have no meaning.
+func (in *inst) checkPrefixes(p *prefixes) *Error {
+	if p.lock && !(in.form.lock && in.hasMem && in.mwrite) {
+		return refuse(in.off, RuleLock, "LOCK on a form that does not take it")
+	}
+	if p.gs && in.msize == 0 {
+		return refuse(in.off, RulePrefix, "65: GS without a memory access")
+	}
+	if in.hasMem && (in.base == regRSP || in.index == regRSP) && in.msize == 0 {
+		return refuse(in.off, RuleRSP, "an address is computed from RSP")
+	}
+	return nil
+}

@@ -1,0 +1,442 @@
+package sfi
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+
+	"ub/target"
+)
+
+// oracle is a second opinion on a whole blob. It decodes with Zydis, has no table and no abstract values, and shares only
+// the constants of package target with the verifier. First it looks at each instruction by itself: mnemonic, operands,
+// where it jumps. Then it walks through the blob with concrete registers, as hostile as it can make them:
+//   - entries start with arbitrary registers; whatever is loaded from the program's memory or a writable slot is arbitrary;
+//   - an instruction other than the few that sanitize leaves arbitrary values in whatever it may write;
+//   - conditional jumps go either way, whatever the flags: so does a processor that guesses.
+//
+// Every access on the way must lie in the window with its surroundings, in the slots, or fault for certain.
+type oracle struct {
+	z       *zydis
+	code    []byte
+	base    uint64
+	entries []uint32
+	env     Env
+	insts   map[int64]*zFacts // by offset; target relative to the start of the instruction
+	order   []int64
+	rng     *rand.Rand
+}
+
+// Addresses of the machine that the walks run on.
+const (
+	oracleWindow  = 0x0800_0000_0000
+	oracleBlock   = 0x00c0_0010_2000
+	oraclePoll    = 0x7f12_3456_7000
+	oracleFSBase  = 0x0123_4567_8940
+	lowerHalf     = 1 << 47
+	steps         = 300
+	walksPerEntry = 6
+)
+
+// check returns nil if the blob obeys the policy as far as the oracle can see.
+func (o *oracle) check() error {
+	o.insts, o.order = map[int64]*zFacts{}, o.order[:0]
+	for off := 0; off < len(o.code); {
+		f, ok := o.z.facts(o.code[off:])
+		if !ok {
+			return fmt.Errorf("+%#x: not an instruction", off)
+		}
+		o.insts[int64(off)] = &f
+		o.order = append(o.order, int64(off))
+		if err := o.checkShape(int64(off), &f); err != nil {
+			return fmt.Errorf("+%#x: %s: %w", off, f.mnemonic, err)
+		}
+		off += f.length
+	}
+	for i, off := range o.order {
+		if err := o.checkPoll(i); err != nil {
+			return fmt.Errorf("+%#x: %w", off, err)
+		}
+	}
+	if len(o.order) == 0 || o.insts[o.order[len(o.order)-1]].mnemonic != "jmp" {
+		return fmt.Errorf("execution runs off the end")
+	}
+	for _, off := range o.order {
+		if f := o.insts[off]; f.branch {
+			if err := o.checkBranch(off, f); err != nil {
+				return fmt.Errorf("+%#x: %w", off, err)
+			}
+		}
+	}
+	for _, e := range append([]uint32{0}, o.entries...) {
+		if o.insts[int64(e)] == nil {
+			return fmt.Errorf("entry %#x is not an instruction", e)
+		}
+		for range walksPerEntry {
+			if err := o.walk(int64(e)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (o *oracle) checkShape(off int64, f *zFacts) error {
+	in := &o.z.inst
+	str := slices.Contains([]string{"movsb", "movsw", "movsd", "movsq", "stosb", "stosw", "stosd", "stosq"}, f.mnemonic)
+	switch {
+	case !zydisAllowed[f.mnemonic]:
+		return fmt.Errorf("not allowed")
+	case in.attr&(zAttrPrivileged|zAttrHints) != 0:
+		return fmt.Errorf("privileged, or with a hint")
+	case f.rsp:
+		return fmt.Errorf("rsp is an operand")
+	case in.attr&zAttrSegment&^zAttrSegmentGS != 0:
+		return fmt.Errorf("segment prefix")
+	case in.addrW != 64:
+		return fmt.Errorf("address size")
+	case in.branch != 0 && !f.branch:
+		return fmt.Errorf("indirect branch")
+	case len(f.other) != 0 && !str && f.mnemonic != "rdtsc" && f.mnemonic != "rdtscp" && f.mnemonic != "rdpid":
+		return fmt.Errorf("registers %v", f.other)
+	}
+	for _, b := range o.code[off : off+int64(f.length)] {
+		if b&0xf0 == 0x40 || !slices.Contains([]byte(strings.Join(legacyPrefixes, "")), b) {
+			break
+		}
+		if slices.Contains([]byte{0x26, 0x2e, 0x36, 0x3e, 0x64, 0x67}, b) {
+			return fmt.Errorf("prefix %#x", b)
+		}
+	}
+	for _, m := range f.mems {
+		switch {
+		case f.mnemonic == "nop" && m.base == 0 && m.disp == 0:
+		case m.kind == zMemAgen && f.mnemonic == "lea":
+			if m.base == 4 {
+				return fmt.Errorf("address of rsp")
+			}
+		case m.kind != zMemNormal:
+			return fmt.Errorf("kind of memory operand %d", m.kind)
+		case str:
+			if m.gs || !m.hidden {
+				return fmt.Errorf("string operand %+v", m)
+			}
+		case m.hidden:
+			return fmt.Errorf("hidden memory operand")
+		case m.gs:
+			if m.index >= 0 || m.base == regRIP || m.base == 4 || m.base < 0 && m.disp < 0 {
+				return fmt.Errorf("shape of %+v", m)
+			}
+		case m.base == 4:
+			if m.index >= 0 && (f.mnemonic != "mov" || m.write || m.scale != 8 || m.disp != target.SlotTouch || m.size < 4) {
+				return fmt.Errorf("shape of %+v", m)
+			}
+		default: // the second half of a poll
+			if f.mnemonic != "mov" || m.size != 4 || m.index >= 0 || m.disp != 0 || m.base < 0 || m.write || !o.isPoll(off, m.base, f) {
+				return fmt.Errorf("shape of %+v", m)
+			}
+		}
+	}
+	return nil
+}
+
+// isPoll tells whether the instruction in front of off loads SlotPoll into r, which the one at off overwrites.
+func (o *oracle) isPoll(off int64, r int, f *zFacts) bool {
+	n := len(o.order)
+	if n < 2 || o.order[n-1] != off {
+		return false
+	}
+	p := o.insts[o.order[n-2]]
+	return o.loadsPoll(p) && p.destReg == r && f.destReg == r && f.destBits == 32
+}
+
+func (o *oracle) loadsPoll(p *zFacts) bool {
+	return p.mnemonic == "mov" && p.destBits == 64 && len(p.mems) == 1 && p.mems[0].base == 4 && p.mems[0].index < 0 &&
+		!p.mems[0].gs && p.mems[0].disp == target.SlotPoll
+}
+
+// checkPoll checks that SlotPoll is read by polls only.
+func (o *oracle) checkPoll(i int) error {
+	f := o.insts[o.order[i]]
+	for _, m := range f.mems {
+		if m.base != 4 || m.index >= 0 || m.gs || m.disp+int64(m.size) <= target.SlotPoll || m.disp >= target.SlotPoll+8 {
+			continue
+		}
+		if !o.loadsPoll(f) || i+1 == len(o.order) {
+			return fmt.Errorf("reads SlotPoll")
+		}
+		g := o.insts[o.order[i+1]]
+		if g.mnemonic != "mov" || len(g.mems) != 1 || g.mems[0].base != f.destReg || g.mems[0].gs || g.destReg != f.destReg {
+			return fmt.Errorf("reads SlotPoll without polling")
+		}
+	}
+	return nil
+}
+
+func (o *oracle) checkBranch(off int64, f *zFacts) error {
+	to := off + f.target
+	if to < 0 || to >= int64(len(o.code)) {
+		if f.mnemonic == "jmp" && f.length == 5 && slices.Contains(o.env.Syms[:], o.base+uint64(to)) {
+			return nil
+		}
+		return fmt.Errorf("jumps out to %#x", o.base+uint64(to))
+	}
+	dest := o.insts[to]
+	if dest == nil {
+		return fmt.Errorf("jumps into an instruction at +%#x", to)
+	}
+	if to <= off && !(o.loadsPoll(dest) && o.insts[to+int64(dest.length)] != nil) {
+		return fmt.Errorf("jumps back to +%#x without a poll", to)
+	}
+	return nil
+}
+
+// nasty returns a value that a program might put where it hurts.
+func (o *oracle) nasty() uint64 {
+	r := o.rng
+	small := uint64(r.IntN(64)) - 32
+	switch r.IntN(18) {
+	case 0:
+		return small
+	case 1:
+		return target.WindowSize + small
+	case 2:
+		return ^uint64(target.DispLimit) + 1 + small
+	case 3:
+		return oracleBlock + small
+	case 4:
+		return oracleBlock + (^uint64(oracleWindow) + 1) + small
+	case 5:
+		return oraclePoll + small
+	case 6:
+		return oraclePoll - oracleWindow
+	case 7:
+		return 1<<63 | r.Uint64N(1<<42)
+	case 8:
+		return r.Uint64N(1 << 43)
+	case 9:
+		return r.Uint64N(1 << 47)
+	case 10:
+		return uint64(r.Uint32())
+	case 11:
+		return target.MaxRepCount + small
+	case 12:
+		return 0
+	case 13:
+		return target.WindowSize - 1
+	case 14:
+		return r.Uint64() >> r.IntN(64)
+	case 15:
+		return r.Uint64N(1 << 52)
+	}
+	return r.Uint64()
+}
+
+// walk follows one path from off.
+func (o *oracle) walk(off int64) error {
+	var regs [16]uint64
+	for i := range regs {
+		regs[i] = o.nasty()
+	}
+	regs[4] = oracleBlock
+	for range steps {
+		f := o.insts[off]
+		if f == nil {
+			return fmt.Errorf("walk: at +%#x, which is not an instruction", off)
+		}
+		values, fault, err := o.access(f, &regs)
+		if err != nil {
+			return fmt.Errorf("walk: +%#x: %s: %w (rax..r15 %#x)", off, f.mnemonic, err, regs)
+		}
+		if fault {
+			return nil
+		}
+		o.execute(off, f, &regs, values)
+		next := off + int64(f.length)
+		if f.branch && (f.mnemonic == "jmp" || o.rng.IntN(2) == 0) {
+			next = off + f.target
+			if next < 0 || next >= int64(len(o.code)) {
+				return nil // a symbol: checkBranch has seen to that
+			}
+		}
+		off = next
+	}
+	return nil
+}
+
+// access checks the accesses of f and returns what is read, and whether it must fault.
+func (o *oracle) access(f *zFacts, regs *[16]uint64) (value uint64, fault bool, err error) {
+	value = o.nasty()
+	for i := range f.mems {
+		m := &f.mems[i]
+		if m.kind == zMemAgen || f.mnemonic == "nop" {
+			continue
+		}
+		addr := address(m, regs)
+		if m.gs {
+			addr += oracleWindow
+		}
+		size := uint64(m.size)
+		if m.hidden {
+			if n := regs[1]; f.rep {
+				if n == 0 {
+					continue
+				}
+				if n > target.MaxRepCount {
+					return 0, false, fmt.Errorf("rep with a count of %#x", n)
+				}
+				size *= n
+			}
+		}
+		inWindow := addr-(oracleWindow-target.DispLimit) <= target.WindowSize+2*target.DispLimit-size && addr+size >= addr
+		inBlock := addr - oracleBlock
+		switch {
+		case (m.gs || m.hidden) && inWindow:
+			fault = fault || addr-oracleWindow >= target.WindowSize // in the guard
+		case (m.gs || m.hidden) && addr >= lowerHalf && addr+size-1 >= addr:
+			fault = true // not canonical, or the kernel's
+		case m.gs || m.hidden:
+			return 0, false, fmt.Errorf("accesses %#x, %d bytes", addr, size)
+		case m.base == 4 && m.index < 0:
+			end := uint64(target.SlotsEnd)
+			if m.write {
+				end = target.WritableEnd
+			}
+			if inBlock+size > end || inBlock%8+size > 8 || inBlock > end {
+				return 0, false, fmt.Errorf("accesses the context block at %#x, %d bytes", inBlock, size)
+			}
+			if size == 8 {
+				switch inBlock {
+				case target.SlotFSBase:
+					value = oracleFSBase
+				case target.SlotAddrMask:
+					value = target.AddrMask
+				case target.SlotTagMask:
+					value = target.TagMask
+				case target.SlotPoll:
+					value = oraclePoll
+				case target.SlotBase:
+					value = oracleWindow
+				}
+			}
+		case m.base == 4:
+			if inBlock >= 4096 && inBlock+size <= 8192 {
+				fault = true
+			} else if inBlock != target.SlotTouch {
+				return 0, false, fmt.Errorf("touches the context block at %#x", inBlock)
+			}
+		case addr != oraclePoll:
+			return 0, false, fmt.Errorf("polls %#x", addr)
+		}
+	}
+	return value, fault, nil
+}
+
+func address(m *zMem, regs *[16]uint64) uint64 {
+	a := uint64(m.disp)
+	if m.base >= 0 && m.base < 16 {
+		a += regs[m.base]
+	}
+	if m.index >= 0 {
+		a += regs[m.index] * uint64(m.scale)
+	}
+	return a
+}
+
+// execute changes the registers. value is what memory gave.
+func (o *oracle) execute(off int64, f *zFacts, regs *[16]uint64, value uint64) {
+	before := *regs
+	for r := range regs {
+		if f.writes&(1<<r) == 0 {
+			continue
+		}
+		v := o.nasty()
+		switch o.rng.IntN(6) {
+		case 0:
+			v = before[r] // written perhaps, or with the same
+		case 1:
+			v = before[r]&^0xffff | v&0xffff
+		}
+		regs[r] = v
+	}
+	if f.destReg < 0 || f.writes != 1<<f.destReg {
+		return
+	}
+	source := value
+	if f.srcReg >= 0 {
+		source = before[f.srcReg]
+	} else if f.hasImm {
+		source = uint64(f.imm)
+	}
+	var v uint64
+	switch f.mnemonic {
+	case "mov":
+		if f.highByte {
+			return
+		}
+		v = source
+	case "movzx":
+		if f.srcReg >= 0 {
+			if f.highByte {
+				source >>= 8
+			}
+			v = source & (1<<f.srcBits - 1)
+		} else {
+			v = value & (1<<(8*f.mems[0].size) - 1)
+		}
+	case "lea":
+		v = address(&f.mems[0], &before)
+		if f.mems[0].base == regRIP {
+			v = o.base + uint64(off) + uint64(f.length) + uint64(f.mems[0].disp)
+		}
+	case "pdep", "pext":
+		mask := value
+		if len(f.mems) == 0 {
+			return
+		}
+		if f.destBits == 32 {
+			mask, source = uint64(uint32(mask)), uint64(uint32(source))
+		}
+		v = deposit(source, mask)
+		if f.mnemonic == "pext" {
+			v = extract(source, mask)
+		}
+	default:
+		return
+	}
+	switch f.destBits {
+	case 64:
+		regs[f.destReg] = v
+	case 32:
+		regs[f.destReg] = uint64(uint32(v))
+	case 16:
+		regs[f.destReg] = before[f.destReg]&^0xffff | v&0xffff
+	case 8:
+		regs[f.destReg] = before[f.destReg]&^0xff | v&0xff
+	}
+}
+
+// deposit is PDEP: the low bits of x go where mask has ones.
+func deposit(x, mask uint64) (v uint64) {
+	for bit := uint64(1); mask != 0; bit <<= 1 {
+		low := mask & -mask
+		if x&bit != 0 {
+			v |= low
+		}
+		mask &^= low
+	}
+	return v
+}
+
+// extract is PEXT.
+func extract(x, mask uint64) (v uint64) {
+	for bit := uint64(1); mask != 0; bit <<= 1 {
+		low := mask & -mask
+		if x&low != 0 {
+			v |= bit
+		}
+		mask &^= low
+	}
+	return v
+}

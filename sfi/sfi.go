@@ -1,0 +1,126 @@
+// Package sfi decides whether the finished bytes of a blob may run inside the Sentry.
+//
+// It proves, on those bytes alone, that whatever the registers hold and whatever the program's memory holds, the code
+// touches nothing but the program's window and a few slots of the context block, executes nothing but instructions of the
+// allow-list (forms.txt), and leaves only through the trampolines. docs/sfi.md is the policy with its reasons;
+// docs/btc-machine.md the contract with the runtime that the proof rests on.
+//
+// How: decode.go reads the bytes from the first to the last, once, into a list of instructions; control.go checks where
+// jumps and entries lead; flow.go computes what is known about each register at each place; memory.go checks each memory
+// operand against that. There is no recursion, and every loop is bounded by the length of the code.
+package sfi
+
+import (
+	"sync"
+
+	"ub/target"
+)
+
+// MaxCode is the size of the largest blob that Verify looks at, in bytes.
+const MaxCode = 1 << 20
+
+// Env is what a blob may know about its surroundings.
+type Env struct {
+	// Syms are the absolute addresses of the trampolines, by target.Sym. 0: there is none.
+	Syms [target.NumSyms]uint64
+}
+
+// Verify checks the final bytes of a blob that will run at base. entries are the offsets in code at which it may be
+// entered, with arbitrary contents of all registers but RSP and the GS base. It returns nil or an *Error, the first
+// that it finds. Verify keeps no reference to code or entries, may run in several goroutines at once, and takes a time
+// proportional to len(code).
+func Verify(code []byte, base uint64, entries []uint32, env Env) error {
+	v := verifiers.Get().(*verifier)
+	defer v.release()
+	v.firstOnly = true
+	v.run(code, base, entries, env)
+	if len(v.errs) != 0 {
+		return v.errs[0]
+	}
+	return nil
+}
+
+// verifier is the state of one verification. Its slices are kept for the next one.
+type verifier struct {
+	table *table
+	code  []byte
+	base  uint64
+	env   Env
+
+	insts  []inst
+	at     []int32 // by offset: index in insts of the instruction that starts there, or -1
+	blocks []block
+	queue  []int32 // of blocks whose state has changed
+	steps  int     // instructions that the dataflow has stepped over, at most 20 times len(insts)
+
+	firstOnly bool // stop at the first error
+	errs      []*Error
+}
+
+var verifiers = sync.Pool{New: func() any { return new(verifier) }}
+
+func (v *verifier) release() {
+	v.code, v.errs = nil, nil
+	verifiers.Put(v)
+}
+
+// fail notes an error, if there is one, and tells whether to stop.
+func (v *verifier) fail(err *Error) bool {
+	if err != nil {
+		v.errs = append(v.errs, err)
+	}
+	return err != nil && v.firstOnly
+}
+
+// run goes through the phases. Each of them relies on what the earlier ones have established.
+func (v *verifier) run(code []byte, base uint64, entries []uint32, env Env) {
+	v.table, v.code, v.base, v.env = theTable(), code, base, env
+	v.insts, v.blocks, v.queue, v.errs, v.steps = v.insts[:0], v.blocks[:0], v.queue[:0], nil, 0
+	if v.fail(v.checkInput()) || len(v.errs) != 0 {
+		return
+	}
+	decoded := v.decode()
+	if !decoded && v.firstOnly {
+		return
+	}
+	v.markPolls()
+	if v.checkControl(decoded, entries) {
+		return
+	}
+	v.makeBlocks()
+	v.solve(entries)
+	v.checkMemory()
+}
+
+// checkInput refuses what the offsets of this package could not express. Code in the upper half could not be the Sentry's.
+func (v *verifier) checkInput() *Error {
+	switch n := uint64(len(v.code)); {
+	case n == 0:
+		return refuse(0, RuleInput, "the blob is empty")
+	case n > MaxCode:
+		return refuse(0, RuleInput, "%d bytes are more than %d", n, MaxCode)
+	case v.base >= 1<<47-n:
+		return refuse(0, RuleInput, "base %#x is not an address of the lower half", v.base)
+	}
+	return nil
+}
+
+// decode reads the whole code, without a gap. It tells whether it came to the end.
+func (v *verifier) decode() bool {
+	v.at = append(v.at[:0], make([]int32, len(v.code))...)
+	for i := range v.at {
+		v.at[i] = -1
+	}
+	for off := uint32(0); off < uint32(len(v.code)); {
+		v.insts = append(v.insts, inst{})
+		in := &v.insts[len(v.insts)-1]
+		if err := v.table.decode(v.code, off, in); err != nil {
+			v.insts = v.insts[:len(v.insts)-1]
+			v.fail(err)
+			return false
+		}
+		v.at[off] = int32(len(v.insts) - 1)
+		off += uint32(in.len)
+	}
+	return true
+}

@@ -1,0 +1,299 @@
+package sfi
+
+import (
+	_ "embed"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+//go:embed forms.txt
+var formsText string
+
+// Opcode spaces: each has its own 256 opcodes.
+const (
+	space1 = iota
+	space0F
+	space0F38
+	space0F3A
+	spaceVEX0F
+	spaceVEX0F38
+	spaceVEX0F3A
+	numSpaces
+)
+
+// effect says what is known about the destination after an accepted instruction; see transfer.
+type effect uint8
+
+const (
+	fxNone effect = iota // destinations become unknown
+	fxCopy
+	fxImm
+	fxZext
+	fxLea
+	fxPext
+	fxPdep
+	fxMovs
+	fxStos
+)
+
+var effectNames = map[string]effect{
+	"copy": fxCopy, "imm": fxImm, "zext": fxZext, "lea": fxLea, "pext": fxPext, "pdep": fxPdep, "movs": fxMovs, "stos": fxStos,
+}
+
+// flow says where control goes after an instruction.
+type flow uint8
+
+const (
+	flowNext flow = iota // to the next instruction
+	flowJmp              // to the target
+	flowJcc              // to either; the processor may also guess wrongly
+)
+
+// need is a condition on a prefix.
+type need uint8
+
+const (
+	absent need = iota
+	optional
+	required
+)
+
+type operand struct {
+	kind  byte // E M R G Z B I J A N, as in forms.txt
+	size  byte // b w d q o v y z
+	write bool
+	read  bool
+}
+
+// form is one line of forms.txt.
+type form struct {
+	line     int // in forms.txt
+	mnemonic string
+	refused  Rule // 0: accepted
+	reason   string
+
+	lo, hi   byte // opcodes
+	digit    int8 // ModRM.reg, or -1
+	modrmIs  int  // the whole ModRM byte, or -1
+	anyPfx   bool // refused whatever the prefixes are
+	p66      need
+	rep      byte // mandatory 0xF2 or 0xF3, else 0
+	f3       bool // F3 is a valid repeat prefix
+	hasModRM bool
+	noREX    bool
+	needB    bool
+	w        int8 // required W, or -1
+
+	ops     []operand
+	clobber uint16 // registers written implicitly
+	lock    bool
+	bitImm  bool
+	fx      effect
+	flow    flow
+}
+
+type table struct {
+	forms []form
+	index [numSpaces][256][]uint16 // by opcode, in the order of the file
+}
+
+// theTable is parsed at first use. A malformed table is a bug of this package, which every test finds.
+var theTable = sync.OnceValue(func() *table {
+	t, err := parseTable(formsText)
+	if err != nil {
+		panic("BUG: " + err.Error())
+	}
+	return t
+})
+
+var regNames = [16]string{"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"}
+
+func parseTable(text string) (*table, error) {
+	t := new(table)
+	for n, line := range strings.Split(text, "\n") {
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		space, f, err := parseForm(line)
+		if err != nil {
+			return nil, fmt.Errorf("forms.txt:%d: %w", n+1, err)
+		}
+		f.line = n + 1
+		t.forms = append(t.forms, f)
+		for op := int(f.lo); op <= int(f.hi); op++ {
+			t.index[space][op] = append(t.index[space][op], uint16(len(t.forms)-1))
+		}
+	}
+	return t, nil
+}
+
+func parseForm(line string) (space int, f form, err error) {
+	f = form{digit: -1, modrmIs: -1, w: -1}
+	words := strings.Fields(line)
+	space, words, err = f.parseOpcode(words)
+	if err != nil {
+		return space, f, err
+	}
+	if len(words) < 2 {
+		return space, f, fmt.Errorf("neither operands nor a reason")
+	}
+	name, words := words[0], words[1:]
+	if rule, ok := strings.CutPrefix(name, "!"); ok {
+		f.reason = strings.Join(words, " ")
+		for r, n := range ruleNames {
+			if n != "" && n == rule {
+				f.refused = Rule(r)
+			}
+		}
+		if f.refused == 0 {
+			return space, f, fmt.Errorf("no rule %q", rule)
+		}
+		f.anyPfx = f.rep == 0 && f.p66 == absent
+		return space, f, nil
+	}
+	f.mnemonic = name
+	for _, w := range words {
+		if err := f.parseWord(w); err != nil {
+			return space, f, err
+		}
+	}
+	f.hasModRM = f.hasModRM || f.digit >= 0 || f.modrmIs >= 0
+	return space, f, nil
+}
+
+// parseOpcode reads the OPCODE column and returns the words behind it.
+func (f *form) parseOpcode(words []string) (space int, rest []string, err error) {
+	vex := false
+	for len(words) > 0 {
+		w := words[0]
+		switch {
+		case w == "66" && len(words) > 1 && words[1] == "0F":
+			f.p66 = required
+		case (w == "F2" || w == "F3") && len(words) > 1 && (words[1] == "0F" || words[1] == "90"):
+			f.rep = map[string]byte{"F2": 0xf2, "F3": 0xf3}[w]
+		case strings.HasPrefix(w, "VEX."):
+			vex = true
+			parts := strings.Split(w, ".")
+			spaces := map[string]int{"0F": spaceVEX0F, "0F38": spaceVEX0F38, "0F3A": spaceVEX0F3A}
+			ok := false
+			if space, ok = spaces[parts[len(parts)-1]]; !ok {
+				return 0, nil, fmt.Errorf("unknown map in %q", w)
+			}
+			if len(parts) == 3 {
+				switch parts[1] {
+				case "NP":
+				case "66":
+					f.p66 = required
+				case "F2":
+					f.rep = 0xf2
+				case "F3":
+					f.rep = 0xf3
+				default:
+					return 0, nil, fmt.Errorf("unknown prefix in %q", w)
+				}
+			}
+		case !vex && space == space1 && w == "0F":
+			space = space0F
+		case space == space0F && len(words) > 1 && w == "38" && isHex(words[1]):
+			space = space0F38
+		case space == space0F && len(words) > 1 && w == "3A" && isHex(words[1]):
+			space = space0F3A
+		default:
+			return f.parseOpcodeByte(space, words)
+		}
+		words = words[1:]
+	}
+	return 0, nil, fmt.Errorf("no opcode")
+}
+
+func (f *form) parseOpcodeByte(space int, words []string) (int, []string, error) {
+	lo, hi, isRange := strings.Cut(words[0], "-")
+	if !isRange {
+		hi = lo
+	}
+	l, err1 := strconv.ParseUint(lo, 16, 8)
+	h, err2 := strconv.ParseUint(hi, 16, 8)
+	if err1 != nil || err2 != nil || l > h {
+		return 0, nil, fmt.Errorf("bad opcode %q", words[0])
+	}
+	f.lo, f.hi = byte(l), byte(h)
+	words = words[1:]
+	if len(words) > 0 && len(words[0]) == 2 && words[0][0] == '/' {
+		f.digit = int8(words[0][1] - '0')
+		if f.digit < 0 || f.digit > 7 {
+			return 0, nil, fmt.Errorf("bad digit %q", words[0])
+		}
+		words = words[1:]
+	} else if len(words) > 0 && words[0][0] == '=' {
+		m, err := strconv.ParseUint(words[0][1:], 16, 8)
+		if err != nil {
+			return 0, nil, fmt.Errorf("bad ModRM byte %q", words[0])
+		}
+		f.modrmIs = int(m)
+		words = words[1:]
+	}
+	return space, words, nil
+}
+
+func isHex(s string) bool {
+	lo, _, _ := strings.Cut(s, "-")
+	_, err := strconv.ParseUint(lo, 16, 8)
+	return err == nil && len(lo) == 2
+}
+
+// parseWord reads one operand or attribute.
+func (f *form) parseWord(w string) error {
+	name, access, _ := strings.Cut(w, ":")
+	if access != "" && access != "w" && access != "rw" {
+		return fmt.Errorf("bad access in %q", w)
+	}
+	if len(name) == 2 && strings.Contains("EMRGZBIJ", name[:1]) && strings.Contains("bwdqovyz", name[1:]) {
+		if f.p66 == absent && (name[1] == 'v' || name[1] == 'z') {
+			f.p66 = optional
+		}
+		f.hasModRM = f.hasModRM || strings.Contains("EMRG", name[:1])
+		f.ops = append(f.ops, operand{kind: name[0], size: name[1], write: access != "", read: access != "w"})
+		return nil
+	}
+	for r, n := range regNames {
+		if n == name && access != "" {
+			f.clobber |= 1 << r
+			return nil
+		}
+	}
+	switch w {
+	case "-":
+	case "A", "N":
+		f.hasModRM = true
+		f.ops = append(f.ops, operand{kind: w[0]})
+	case "lock":
+		f.lock = true
+	case "rep":
+		f.f3 = true
+	case "osz":
+		f.p66 = optional
+	case "norex":
+		f.noREX = true
+	case "rexb":
+		f.needB = true
+	case "w0":
+		f.w = 0
+	case "w1":
+		f.w = 1
+	case "bit":
+		f.bitImm = true
+	case "jmp":
+		f.flow = flowJmp
+	case "jcc":
+		f.flow = flowJcc
+	default:
+		fx, ok := effectNames[w]
+		if !ok {
+			return fmt.Errorf("unknown word %q", w)
+		}
+		f.fx = fx
+	}
+	return nil
+}
