@@ -1,0 +1,238 @@
+package btc
+
+import (
+	"ub/target"
+	"ub/x86"
+)
+
+// memRef is where the translated access goes: gs:[n+disp], or gs:[disp] when n is 0.
+type memRef struct {
+	n    uint8
+	disp int32
+}
+
+func (m memRef) x86() x86.Mem {
+	if m.n == 0 {
+		return x86.Mem{Seg: x86.SegGS, Base: x86.NoReg, Index: x86.NoReg, Scale: 1, Disp: m.disp}
+	}
+	return x86.Mem{Seg: x86.SegGS, Base: x86.Reg(m.n), Index: x86.NoReg, Scale: 1, Disp: m.disp}
+}
+
+// nearDisp bounds the displacements for which only the base of [base+disp] is sanitized. A base with a larger one may
+// be a mere offset into a table, for example a negative one, and need not be in the window when the address is: then
+// sanitizing the base would fault where the program does not. (That would still be right, since it then runs natively,
+// but never fast.)
+const nearDisp = 1 << 20
+
+func exprOf(m *x86.Mem) ea {
+	return ea{fs: m.Seg == x86.SegFS, base: m.Base, index: m.Index, scale: m.Scale}
+}
+
+// addressStop returns why address cannot make m accessible, or "".
+func (t *translator) addressStop(m *x86.Mem, size int) string {
+	switch {
+	case m.Seg == x86.SegGS || m.Addr32:
+		return "segment GS or 32-bit address"
+	case m.Base == x86.RIP && m.Seg == x86.SegFS:
+		return "FS with a RIP-relative address"
+	case m.Seg == x86.SegFS:
+		return ""
+	}
+	if c, ok := t.constantOf(m); ok && !inWindow(c, size) {
+		return "constant address outside of the window"
+	}
+	return ""
+}
+
+// constantOf returns the constant that the address of m is, but for a segment.
+func (t *translator) constantOf(m *x86.Mem) (uint64, bool) {
+	c := uint64(int64(m.Disp))
+	if m.Base == x86.RIP {
+		return t.in.Addr + uint64(t.in.Len) + c, true
+	}
+	return c, m.Base == x86.NoReg && m.Index == x86.NoReg
+}
+
+// address emits what makes m, an operand of the current instruction of size bytes, accessible, and returns where. The
+// register in it is pinned. stop says why that is not possible.
+func (t *translator) address(m *x86.Mem, size int) (ref memRef, stop string) {
+	if stop := t.addressStop(m, size); stop != "" {
+		return memRef{}, stop
+	}
+	fs := m.Seg == x86.SegFS
+	c, isConst := t.constantOf(m)
+	switch {
+	case isConst && fs:
+		return memRef{t.fsBase(), m.Disp}, ""
+	case isConst:
+		return t.constant(c, size), ""
+	case m.Index == x86.NoReg && !fs && m.Disp < nearDisp && m.Disp > -nearDisp:
+		l := t.sanitized(m.Base)
+		return memRef{l.n, m.Disp + l.delta}, ""
+	}
+	return t.expression(m), ""
+}
+
+// stack returns where [rsp+disp] is.
+func (t *translator) stack(disp int32) memRef {
+	l := t.sanitized(x86.RSP)
+	return memRef{l.n, l.delta + disp}
+}
+
+// sanitized returns a pinned register that holds the sanitized value of program register g, less a distance.
+func (t *translator) sanitized(g x86.Reg) loc {
+	if l := t.c.saneOf(g); l.ok() {
+		t.c.san[g] = l
+		t.c.hold(l.n)
+		return l
+	}
+	var n uint8
+	switch l := t.c.valueOf(g); {
+	case !isVirtual(g):
+		n = t.alloc()
+		t.sanitize(n, uint8(g))
+	case !l.ok():
+		n = t.alloc()
+		t.e.load(n, slotOf(g))
+		t.sanitize(n, n)
+	default:
+		t.c.hold(l.n)
+		if vals, _ := t.c.sharers(l.n); vals == 1<<g && l.delta == 0 && t.c.dirty&(1<<g) == 0 {
+			// The slot has the value should this fault, so the register need not keep it.
+			n = l.n
+			t.sanitizeKept(n, n, g)
+			break
+		}
+		n = t.alloc()
+		src := l.n
+		if l.delta != 0 {
+			t.e.lea(n, l.n, 0, 0, l.delta)
+			src = n
+		}
+		t.sanitize(n, src)
+		t.release(l.n)
+	}
+	t.c.at(n).sane = true
+	t.c.san[g] = loc{n: n}
+	return t.c.san[g]
+}
+
+// sanitize makes dst, which is allocated for it, the sanitized value of native register src; it faults first if that
+// has tag bits.
+func (t *translator) sanitize(dst, src uint8) {
+	t.checkTag(src)
+	t.e.pdep(dst, src, target.SlotAddrMask)
+}
+
+// sanitizeKept is sanitize for a register that holds the value of g until then.
+func (t *translator) sanitizeKept(dst, src uint8, g x86.Reg) {
+	t.checkTag(src)
+	t.c.drop(src)
+	t.c.hold(src)
+	t.e.pdep(dst, src, target.SlotAddrMask)
+}
+
+// checkTag faults if any of the address bits of src that pdep drops is set. It needs a register for a moment.
+func (t *translator) checkTag(src uint8) {
+	if t.o.NoTagCheck {
+		return
+	}
+	n := t.alloc()
+	t.e.pext(n, src, target.SlotTagMask)
+	t.fault(FaultTouch)
+	t.e.touch(n)
+	t.release(n)
+}
+
+// constant returns the constant address c, which is in the window with its size bytes.
+func (t *translator) constant(c uint64, size int) memRef {
+	if c+uint64(size) <= 1<<31 {
+		return memRef{0, int32(c)}
+	}
+	for _, n := range allocOrder {
+		if r := t.c.at(n); r.konst {
+			if d := int64(c - r.value); d < 1<<30 && d > -1<<30 {
+				t.c.hold(n)
+				return memRef{n, int32(d)}
+			}
+		}
+	}
+	n := t.alloc()
+	t.e.movImm(n, c)
+	r := t.c.at(n)
+	r.konst, r.value, r.sane, r.proven = true, c, true, true
+	return memRef{n, 0}
+}
+
+// fsBase returns a pinned register with the program's FS base, which is below the window's end.
+func (t *translator) fsBase() uint8 {
+	for _, n := range allocOrder {
+		if t.c.at(n).fs {
+			t.c.hold(n)
+			return n
+		}
+	}
+	n := t.alloc()
+	t.e.load(n, target.SlotFSBase)
+	r := t.c.at(n)
+	r.fs, r.sane, r.proven = true, true, true
+	return n
+}
+
+// expression computes and sanitizes the whole effective address of m.
+func (t *translator) expression(m *x86.Mem) memRef {
+	key := exprOf(m)
+	for _, n := range allocOrder {
+		if r := t.c.at(n); r.hasEA && r.expr == key {
+			if d := int64(m.Disp) - int64(r.disp); d < maxDelta && d > -maxDelta {
+				t.c.hold(n)
+				return memRef{n, int32(d)}
+			}
+		}
+	}
+	n := t.compute(m)
+	if key.fs {
+		fs := t.fsBase()
+		t.e.lea(n, fs, n, 1, 0)
+		t.release(fs)
+	}
+	t.sanitize(n, n)
+	r := t.c.at(n)
+	r.sane, r.hasEA, r.expr, r.disp = true, true, key, m.Disp
+	return memRef{n, 0}
+}
+
+// compute returns a pinned register with base + index*scale + disp of m, whatever the segment. Base is not RIP.
+func (t *translator) compute(m *x86.Mem) uint8 {
+	am := t.renamed(m)
+	n := t.alloc()
+	base, index := uint8(am.Base), uint8(am.Index)
+	t.e.leaMem(n, am)
+	for _, x := range []uint8{base, index} {
+		if x >= firstReserved && x < firstReserved+numReserved && x != n {
+			t.release(x)
+		}
+	}
+	return n
+}
+
+// renamed returns m with virtual registers replaced by pinned native ones that hold them.
+func (t *translator) renamed(m *x86.Mem) x86.Mem {
+	out := *m
+	out.Seg = x86.SegNone
+	disp := int64(m.Disp)
+	if m.Base < 16 {
+		l := t.operand(m.Base)
+		out.Base = x86.Reg(l.n)
+		disp += int64(l.delta)
+	}
+	if m.Index < 16 && isVirtual(m.Index) {
+		out.Index = x86.Reg(t.value(m.Index))
+	}
+	if !fits32(disp) {
+		out.Base = x86.Reg(t.value(m.Base))
+		disp = int64(m.Disp)
+	}
+	out.Disp = int32(disp)
+	return out
+}

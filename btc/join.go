@@ -1,0 +1,346 @@
+package btc
+
+import (
+	"ub/path"
+	"ub/target"
+	"ub/x86"
+)
+
+// Where ways meet, the register cache keeps what all of them agree on: the *join state* of a block, which says what the
+// reserved registers hold whenever control reaches the block's label. All slots are current there.
+//
+// Blocks are emitted in layout order, so at a block's label the states of the ways that come from before it are known.
+// Of those that come from behind it (loops), nothing is: the translation is made on the assumption that they will
+// agree, and made again with what they did agree on if they don't. Each round takes facts away only. The runtime enters
+// with empty registers; its entries are stubs at the start of the code that establish the join state, as the round
+// before found it.
+
+// maxRounds bounds the rounds. If the last one does not settle, joins are given up.
+const maxRounds = 6
+
+// join is what is known from round to round about the label of one block.
+type join struct {
+	limit   cache // what the backward ways to the block have agreed on so far
+	limited bool
+	back    cache // of the last round: what they had
+	hasBack bool
+	state   cache // of the last round
+}
+
+// clean is c without what is only of use during an instruction, for comparing.
+func (c *cache) clean() cache {
+	out := *c
+	out.clock, out.dirty = 0, 0
+	for i := range out.r {
+		r := &out.r[i]
+		if !c.busy(uint8(i + firstReserved)) {
+			*r = resReg{}
+			continue
+		}
+		r.pin, r.used = false, 0
+		if !r.hasEA {
+			r.expr, r.disp = ea{}, 0
+		}
+		if !r.konst {
+			r.value = 0
+		}
+	}
+	return out
+}
+
+// meet is what holds in both states. Neither has dirty registers.
+func meet(a, b *cache) cache {
+	var out cache
+	for i := range out.r {
+		x, y, r := &a.r[i], &b.r[i], &out.r[i]
+		r.sane = x.sane && y.sane
+		if r.sane {
+			r.proven = x.proven && y.proven
+			r.lo, r.hi = min(x.lo, y.lo), max(x.hi, y.hi)
+		}
+		if x.konst && y.konst && x.value == y.value {
+			r.konst, r.value = true, x.value
+		}
+		r.fs = x.fs && y.fs
+		if x.hasEA && y.hasEA && x.expr == y.expr && x.disp == y.disp {
+			r.hasEA, r.expr, r.disp = true, x.expr, x.disp
+		}
+	}
+	for g := range out.val {
+		if a.val[g] == b.val[g] {
+			out.val[g] = a.val[g]
+		}
+		if l := a.san[g]; l == b.san[g] && l.ok() && out.at(l.n).sane {
+			out.san[g] = l
+		}
+	}
+	return out.clean()
+}
+
+// covers reports whether c has all that s says.
+func (c *cache) covers(s *cache) bool {
+	for _, n := range allocOrder {
+		if s.busy(n) && !c.provides(n, s, n) {
+			return false
+		}
+	}
+	return true
+}
+
+// provides reports whether register m has, in c, all that register n has in s.
+func (c *cache) provides(m uint8, s *cache, n uint8) bool {
+	x, y := c.at(m), s.at(n)
+	if y.sane && (!x.sane || y.proven && !x.proven || x.lo < y.lo || x.hi > y.hi) ||
+		y.konst && (!x.konst || x.value != y.value) || y.fs && !x.fs ||
+		y.hasEA && (!x.hasEA || x.expr != y.expr || x.disp != y.disp) {
+		return false
+	}
+	for g := range s.val {
+		if l := s.val[g]; l.n == n && c.val[g] != (loc{m, l.delta}) {
+			return false
+		}
+		if l := s.san[g]; l.n == n && c.san[g] != (loc{m, l.delta}) {
+			return false
+		}
+	}
+	return true
+}
+
+// forEntry reduces a join state to what a stub can establish: addresses only of the stack, which the program always has,
+// and plain values.
+func (c *cache) forEntry() cache {
+	var out cache
+	for _, n := range allocOrder {
+		r := c.at(n)
+		if r.fs {
+			out.at(n).fs, out.at(n).sane, out.at(n).proven = true, true, true
+			continue
+		}
+		vals, sans := c.sharers(n)
+		if l := c.san[x86.RSP]; l == (loc{n: n}) && sans&(1<<x86.RSP) != 0 {
+			out.san[x86.RSP] = l
+			out.at(n).sane = true
+			out.at(n).lo, out.at(n).hi = min(r.lo, 0), max(r.hi, 0)
+			continue
+		}
+		for _, v := range virtuals {
+			if vals == 1<<v && !r.sane && c.val[v].delta == 0 {
+				out.val[v] = c.val[v]
+			}
+		}
+	}
+	return out
+}
+
+// keepOnly makes c hold at most max registers.
+func (c *cache) keepOnly(max int) {
+	for {
+		busy, victim, worst := 0, uint8(0), 0
+		for _, n := range allocOrder {
+			if !c.busy(n) {
+				continue
+			}
+			busy++
+			_, sans := c.sharers(n)
+			worth := 2
+			switch {
+			case sans&(1<<x86.RSP) != 0:
+				worth = 4
+			case c.at(n).sane && !c.at(n).fs:
+				worth = 3
+			}
+			if victim == 0 || worth < worst {
+				victim, worst = n, worth
+			}
+		}
+		if busy <= max {
+			return
+		}
+		c.drop(victim)
+	}
+}
+
+// joinState decides the state at the label of b, when all that comes from before it has been emitted.
+func (t *translator) joinState(b *path.Block) cache {
+	j := &t.joins[b.Index]
+	var s cache
+	if in := t.incoming[b.Index]; in != nil && !t.o.NoJoins {
+		s = *in
+		if j.limited {
+			s = meet(&s, &j.limit)
+		}
+		if b.Entry {
+			s = s.forEntry()
+		}
+		if t.polls[b.Index] {
+			s.keepOnly(numReserved - 1)
+		}
+		s = s.clean()
+	}
+	if b.Entry && s != t.stubs[b.Index] {
+		t.unsettled = true // the stub established something else
+	}
+	j.state = s
+	return s
+}
+
+// edge notes that control goes from here to the label of b; no virtual register is dirty. For a backward edge, conform
+// says whether registers may be rearranged first.
+func (t *translator) edge(b *path.Block, conform bool) {
+	if t.c.dirty != 0 {
+		panic("BUG: a jump with values that are not in their slots")
+	}
+	if !t.jumpsBackward(b) {
+		if in := t.incoming[b.Index]; in == nil {
+			c := t.c.clean()
+			t.incoming[b.Index] = &c
+		} else {
+			*in = meet(in, &t.c)
+		}
+		return
+	}
+	j := &t.joins[b.Index]
+	if conform {
+		t.conform(&j.state)
+	}
+	c := t.c.clean()
+	if t.hasBack[b.Index] {
+		c = meet(&t.back[b.Index], &c)
+	}
+	t.back[b.Index], t.hasBack[b.Index] = c, true
+	if !t.c.covers(&j.state) {
+		t.unsettled = true
+		if j.limited {
+			c = meet(&j.limit, &c)
+		}
+		j.limit, j.limited = c, true
+	}
+}
+
+// conform moves what s wants elsewhere to where s wants it, as far as moves do.
+func (t *translator) conform(s *cache) {
+	needed := func(m uint8) bool { // as the source of a move still to be made, or where it is
+		for _, n := range allocOrder {
+			if s.busy(n) && t.c.provides(m, s, n) && (m == n || !t.c.provides(n, s, n)) {
+				return true
+			}
+		}
+		return false
+	}
+	for range numReserved {
+		for _, n := range allocOrder {
+			if !s.busy(n) || t.c.provides(n, s, n) || needed(n) {
+				continue
+			}
+			for _, m := range allocOrder {
+				if m != n && t.c.provides(m, s, n) {
+					t.copyFacts(n, m, s)
+					break
+				}
+			}
+		}
+	}
+}
+
+// copyFacts moves the content of m to n, which then has the facts that s wants there; m keeps the others.
+func (t *translator) copyFacts(n, m uint8, s *cache) {
+	t.e.mov(n, m)
+	t.c.drop(n)
+	*t.c.at(n) = *t.c.at(m)
+	for g := range s.val {
+		if l := s.val[g]; l.n == n {
+			t.c.val[g] = l
+		}
+		if l := s.san[g]; l.n == n {
+			t.c.san[g] = l
+		}
+	}
+}
+
+// establish sanitizes, in front of a loop, the addresses that the loop's first block will use and that every round of
+// the loop keeps, so that it need not do so each time. Should one of them fault, the program is at the loop's start.
+func (t *translator) establish(b *path.Block) {
+	j := &t.joins[b.Index]
+	if !t.polls[b.Index] || !j.hasBack || len(b.Insts) == 0 || t.o.NoJoins {
+		return
+	}
+	in := t.in
+	defer func() { t.in = in }()
+	t.e.line(b.Addr)
+	t.in = &b.Insts[0]
+	var written x86.RegSet
+	n := 0
+	want := func(g x86.Reg) {
+		if written&(1<<g) == 0 && n < numReserved-1 && j.back.san[g].ok() && !t.c.saneOf(g).ok() {
+			n++
+			t.sanitized(g)
+		}
+	}
+	for i := range b.Insts {
+		x := &b.Insts[i]
+		if x.Flow != x86.FlowNext {
+			break
+		}
+		if x.HasMem && x.Op != x86.OpLEA && x.Class == x86.ClassPlain && x.Mem.Base < 16 && x.Mem.Index == x86.NoReg &&
+			x.Mem.Seg == x86.SegNone && x.Mem.Disp < nearDisp && x.Mem.Disp > -nearDisp {
+			want(x.Mem.Base)
+		}
+		if usesStack(x) {
+			want(x86.RSP)
+		}
+		for _, v := range virtuals {
+			if x.Reads&^written&(1<<v) != 0 && n < numReserved-1 && j.back.val[v].ok() && !t.c.valueOf(v).ok() && !t.c.san[v].ok() {
+				n++
+				t.value(v)
+			}
+		}
+		written |= x.Writes
+	}
+	t.c.unpin()
+}
+
+// stub returns where the runtime enters b: at its label, or, when that expects something in the reserved registers, at
+// code emitted here.
+func (t *translator) stub(b *path.Block) x86.Label {
+	s := t.joins[b.Index].state
+	t.stubs[b.Index] = s
+	if s == (cache{}) {
+		return t.labels[b.Index]
+	}
+	l := t.e.newLabel()
+	t.e.line(b.Addr)
+	t.e.bind(l)
+	for _, n := range allocOrder {
+		switch {
+		case s.at(n).fs:
+			t.e.load(n, target.SlotFSBase)
+		case s.san[x86.RSP].n == n:
+			t.e.load(n, target.SlotRSP)
+			if !t.o.NoTagCheck {
+				tmp := t.unusedBy(&s)
+				t.e.pext(tmp, n, target.SlotTagMask)
+				t.e.fault(FaultTouch, b.Addr, nil)
+				t.e.touch(tmp)
+			}
+			t.e.pdep(n, n, target.SlotAddrMask)
+		default:
+			for _, v := range virtuals {
+				if s.val[v].n == n {
+					t.e.load(n, slotOf(v))
+				}
+			}
+		}
+	}
+	t.e.jmp(t.labels[b.Index])
+	return l
+}
+
+// unusedBy returns a reserved register that s has nothing in.
+func (t *translator) unusedBy(s *cache) uint8 {
+	for _, n := range allocOrder {
+		if !s.busy(n) {
+			return n
+		}
+	}
+	panic("BUG: an entry expects all reserved registers")
+}

@@ -1,0 +1,267 @@
+// Package btc translates a path into sandboxed code for the BTC machine (docs/btc-machine.md). Translation is a pure
+// function: same path and options, same blob. What the translator does not know how to do exactly ends the translation at that
+// instruction, where the thread leaves and goes on natively.
+package btc
+
+import (
+	"fmt"
+	"slices"
+
+	"ub/path"
+	"ub/target"
+	"ub/x86"
+)
+
+// Options select variants of the translation. The zero value is what runs in production; the switches exist to measure
+// what each rule costs, and the verifier refuses blobs made without the rules that matter for safety.
+type Options struct {
+	// InlineTargets is how many expected targets of an indirect branch are compared with inline: 0 means
+	// DefaultInlineTargets, negative none, at most MaxInlineTargets.
+	InlineTargets int
+	// NoTagCheck omits the check of address bits 59..63. An address with only those bits set would then be accessed as if
+	// they were clear, where the processor faults: safe, but not exact.
+	NoTagCheck bool
+	// NoSuperblocks makes every block start with an empty register cache.
+	NoSuperblocks bool
+	// NoJoins makes every block that more than one way leads to start with an empty register cache.
+	NoJoins bool
+	// NoSlotOperands loads every virtual register into a reserved one instead of operating on its slot.
+	NoSlotOperands bool
+}
+
+const (
+	DefaultInlineTargets = 4
+	// MaxInlineTargets keeps the hits within the reach of JRCXZ.
+	MaxInlineTargets = 4
+)
+
+func (o Options) inlineTargets() int {
+	switch {
+	case o.InlineTargets == 0:
+		return DefaultInlineTargets
+	case o.InlineTargets < 0:
+		return 0
+	}
+	return min(o.InlineTargets, MaxInlineTargets)
+}
+
+// translator is the state of one translation.
+type translator struct {
+	p *path.Path
+	o Options
+	e emitter
+	c cache
+
+	order  []*path.Block
+	pos    []int // place in order, by block index
+	preds  []int // ways into a block, by block index
+	polls  []bool
+	labels []x86.Label
+	joins  []join // by block index, kept from round to round
+
+	// Of the current round, by block index where not said otherwise.
+	exits     []exit
+	stops     map[uint64]bool // blocks at whose first instruction the translation ends
+	incoming  []*cache        // what the forward ways to a block agree on, nil if there is none so far
+	back      []cache         // the same of the backward ways
+	hasBack   []bool
+	stubs     []cache // the state that an entry's stub establishes
+	unsettled bool    // some assumption did not hold: the round is void
+
+	b    *path.Block // current block
+	next *path.Block // the one after it in the layout, or nil
+	i    int         // current instruction in b
+	in   *x86.Inst
+	keep bool // the register cache stays valid into next
+}
+
+// Translate makes the blob of p. It fails when there is nothing to enter: none of p's entries starts with an instruction
+// that can be translated; the error says why.
+func Translate(p *path.Path, o Options) (*Blob, error) {
+	n := len(p.Blocks)
+	t := &translator{
+		p: p, o: o,
+		order: layout(p),
+		pos:   make([]int, n),
+		preds: make([]int, n),
+		polls: make([]bool, n),
+		joins: make([]join, n),
+	}
+	for i, b := range t.order {
+		t.pos[b.Index] = i
+	}
+	t.countEdges()
+	for round := 1; ; round++ {
+		blob, err := t.round()
+		if err != nil {
+			return nil, err
+		}
+		if !t.unsettled {
+			return blob, nil
+		}
+		if round == maxRounds {
+			t.o.NoJoins = true
+			t.joins = make([]join, n)
+		}
+	}
+}
+
+// round translates all blocks on what is known about joins from the rounds before it. t.unsettled says whether that was
+// right.
+func (t *translator) round() (*Blob, error) {
+	n := len(t.order)
+	t.e = emitter{}
+	t.e.init(t.p.NumInsts())
+	t.c.reset()
+	t.keep, t.unsettled = false, false
+	t.exits = t.exits[:0]
+	t.stops = make(map[uint64]bool)
+	t.incoming = make([]*cache, n)
+	t.back, t.hasBack = make([]cache, n), make([]bool, n)
+	t.stubs = make([]cache, n)
+	t.labels = make([]x86.Label, n)
+	for i := range t.labels {
+		t.labels[i] = t.e.newLabel()
+	}
+	entries := make([]x86.Label, n)
+	for _, b := range t.order {
+		entries[b.Index] = t.labels[b.Index]
+		if b.Entry {
+			entries[b.Index] = t.stub(b)
+		}
+	}
+	for i, b := range t.order {
+		t.next = nil
+		if i+1 < n {
+			t.next = t.order[i+1]
+		}
+		t.block(b)
+	}
+	t.emitColdExits()
+	for i := range t.joins {
+		t.joins[i].back, t.joins[i].hasBack = t.back[i], t.hasBack[i]
+	}
+	if t.unsettled {
+		return nil, nil
+	}
+	blob, err := t.e.finish()
+	if err != nil {
+		return nil, fmt.Errorf("assembling the translation: %w", err)
+	}
+	for _, addr := range t.p.Entries {
+		if b := t.p.BlockAt(addr); !t.stops[addr] {
+			blob.Entries = append(blob.Entries, Entry{RIP: addr, Off: t.e.offset(entries[b.Index])})
+		}
+	}
+	if len(blob.Entries) == 0 {
+		return nil, fmt.Errorf("nothing to enter: the translation would end at the first instruction of each of %#x", t.p.Entries)
+	}
+	for _, r := range t.p.Source() {
+		blob.Source = append(blob.Source, Range(r))
+	}
+	return blob, nil
+}
+
+// countEdges finds how many ways lead into each block and which blocks backward jumps go to.
+func (t *translator) countEdges() {
+	var buf [8]uint64
+	for _, b := range t.order {
+		succs := b.Succs(buf[:0])
+		in := b.Last()
+		indirect := in != nil && (in.Flow == x86.FlowIndJump || in.Flow == x86.FlowIndCall || in.Flow == x86.FlowRet)
+		for i, a := range succs {
+			s := t.p.BlockAt(a)
+			if s == nil {
+				continue
+			}
+			t.preds[s.Index]++
+			if t.pos[s.Index] <= t.pos[b.Index] && (!indirect || i < t.o.inlineTargets()) {
+				t.polls[s.Index] = true
+			}
+		}
+	}
+}
+
+// block translates b.
+func (t *translator) block(b *path.Block) {
+	t.b, t.in = b, nil
+	t.e.line(b.Addr)
+	t.e.bind(t.labels[b.Index])
+	if !t.keep {
+		t.c = t.joinState(b)
+	}
+	t.keep = false
+	if t.polls[b.Index] {
+		t.i = -1
+		n := t.alloc()
+		t.e.load(n, target.SlotPoll)
+		t.e.fault(FaultPoll, b.Addr, t.c.dirtyLocs())
+		t.e.poll(n)
+		t.c.unpin()
+	}
+	for i := range b.Insts {
+		t.i, t.in = i, &b.Insts[i]
+		t.e.line(t.in.Addr)
+		stop := t.inst()
+		t.c.unpin()
+		if stop != "" {
+			if i == 0 {
+				t.stops[b.Addr] = true
+			}
+			t.emitExit(target.SymStop, t.in.Addr)
+			return
+		}
+	}
+	switch b.End {
+	case path.EndFall:
+		t.goTo(b.Next)
+	case path.EndStop:
+		t.e.line(b.Next)
+		t.emitExit(target.SymStop, b.Next)
+	}
+	t.c.unpin()
+}
+
+// inst translates the current instruction. stop is why it does not; then nothing has been emitted that changes the
+// program's state.
+func (t *translator) inst() (stop string) {
+	in := t.in
+	if stop := path.StopReason(in); stop != "" {
+		return stop
+	}
+	if in.Flow != x86.FlowNext {
+		return t.branch()
+	}
+	t.flushEarly()
+	switch in.Class {
+	case x86.ClassNop:
+		return ""
+	case x86.ClassPush:
+		return t.push()
+	case x86.ClassPop:
+		return t.pop()
+	case x86.ClassLeave:
+		return t.leaveFrame()
+	case x86.ClassString:
+		return t.str()
+	case x86.ClassPlain:
+		return t.plain()
+	}
+	return fmt.Sprintf("no translation for class %d", in.Class)
+}
+
+// flushEarly writes back before a compare whose result the block's last instruction branches on, rather than between
+// the two, so that the processor still fuses them.
+func (t *translator) flushEarly() {
+	if t.c.dirty == 0 || t.i != len(t.b.Insts)-2 || t.b.Last() == nil {
+		return
+	}
+	j := t.b.Last()
+	if j.Flow == x86.FlowCond && t.in.Class == x86.ClassPlain && t.p.BlockAt(j.Target) != nil &&
+		!slices.ContainsFunc(virtuals[:], func(v x86.Reg) bool { return t.in.Writes&(1<<v) != 0 }) {
+		t.flush()
+	}
+}
+
+// fault notes that the next native instruction may fault, with the program's state as the cache has it now.
+func (t *translator) fault(k FaultKind) { t.e.fault(k, t.in.Addr, t.c.dirtyLocs()) }
