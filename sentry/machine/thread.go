@@ -1,0 +1,169 @@
+package machine
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"ub/target"
+)
+
+// ErrNoThread: all context blocks are taken (Options.Threads).
+var ErrNoThread = errors.New("no free context block")
+
+// blockStride: a context block and the guard page behind it, which is also the guard before the next one.
+const blockStride = 2 * pageSize
+
+// Thread is what one thread of the program needs to run translated code: a context block and a dispatch table. Run,
+// Regs, Bind, Flush and Free belong to one goroutine at a time; Stop, ClearStop and Running may be called by any.
+type Thread struct {
+	m     *Machine
+	index int
+	b     *block
+	table *table
+
+	stop    atomic.Bool
+	retires uint64 // Machine.retires as of the last flush
+
+	boundSets []uint16 // first indices of the table's sets that are in use
+	bound     [1 << tableSetBits]bool
+}
+
+// NewThread returns a thread with zero registers. It returns ErrNoThread when Options.Threads exist already.
+func (m *Machine) NewThread() (*Thread, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t := &Thread{m: m}
+	switch n := len(m.freeBlocks); {
+	case n > 0:
+		t.index = m.freeBlocks[n-1]
+		m.freeBlocks = m.freeBlocks[:n-1]
+	case m.usedBlocks < m.opts.Threads:
+		t.index = m.usedBlocks
+		if err := mprotect(m.blockAddr(t.index), pageSize, unix.PROT_READ|unix.PROT_WRITE); err != nil {
+			return nil, fmt.Errorf("opening a context block: %w", err)
+		}
+		m.usedBlocks++
+	default:
+		return nil, ErrNoThread
+	}
+	addr := m.blockAddr(t.index)
+	table := m.tables + uintptr(t.index)*tableSize
+	t.b = blockAt(addr)
+	t.table = tableAt(table)
+	t.table.clear(0)
+	t.retires = m.retires.Load()
+	b := t.b
+	*b = block{
+		addrMask: target.AddrMask,
+		tagMask:  target.TagMask,
+		poll:     uint64(addr),
+		seq:      b.seq, // continues: somebody may wait for the previous owner to have left
+		epoch:    m.epoch.Load(),
+		table:    uint64(table),
+		hashMask: tableHashMask,
+	}
+	b.regs.Flags = flag1 | flagIF
+	m.threads[t] = struct{}{}
+	return t, nil
+}
+
+func (m *Machine) blockAddr(i int) uintptr { return m.blocks + pageSize + uintptr(i)*blockStride }
+
+// Free gives the thread's memory back. It must not be running, and must not be used afterwards.
+func (t *Thread) Free() {
+	m := t.m
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, ok := m.threads[t]; !ok {
+		return
+	}
+	if t.b.inside() {
+		panic("BUG: Thread.Free while in Run")
+	}
+	delete(m.threads, t)
+	// Back to zero pages: both less memory and the empty table that NewThread expects.
+	if err := madvise(m.tables+uintptr(t.index)*tableSize, tableSize, unix.MADV_DONTNEED); err != nil {
+		*t.table = table{}
+	}
+	m.freeBlocks = append(m.freeBlocks, t.index)
+}
+
+// Regs returns the registers that Run loads and stores. The memory is valid until Free.
+func (t *Thread) Regs() *Regs { return &t.b.regs }
+
+// Stop makes Run return with ExitFuel at the thread's next poll, and every later Run return at once, until ClearStop.
+// Translated code polls at least once per loop iteration or indirect transfer.
+func (t *Thread) Stop() {
+	t.stop.Store(true)
+	atomic.StoreUint64(&t.b.poll, 0)
+}
+
+// ClearStop ends the effect of Stop.
+func (t *Thread) ClearStop() { t.stop.Store(false) }
+
+// Running reports whether the thread is inside translated code. To know that a thread has left and stays out, use
+// StopAndWait: Running alone may miss one that is just entering.
+func (t *Thread) Running() bool { return t.b.inside() }
+
+// StopAndWait calls Stop for all threads and returns when none of them is inside translated code. Each stays out until
+// its ClearStop. The caller must not be one of the goroutines in Run.
+func (m *Machine) StopAndWait(threads ...*Thread) {
+	for _, t := range threads {
+		t.Stop()
+	}
+	barrier() // each either is seen inside now, or sees the poll cleared when it enters
+	for _, t := range threads {
+		waitOutside(t.b, atomic.LoadUint64(&t.b.seq))
+	}
+}
+
+// expel makes the threads inside translated code that match leave once. The caller has changed epoch, and whatever Run
+// checks when it has changed, so those that enter afterwards are not concerned.
+func (m *Machine) expel(match func(*block) bool) {
+	barrier()
+	m.mu.Lock()
+	var inside []waiter
+	for t := range m.threads {
+		if seq := atomic.LoadUint64(&t.b.seq); seq&1 != 0 && match(t.b) {
+			inside = append(inside, waiter{t.b, seq})
+			atomic.StoreUint64(&t.b.poll, 0)
+		}
+	}
+	m.mu.Unlock()
+	for _, w := range inside {
+		waitOutside(w.b, w.seq)
+	}
+}
+
+// waiter is a stay of a thread inside translated code: over when the block's seq is another one.
+type waiter struct {
+	b   *block
+	seq uint64
+}
+
+func (w waiter) over() bool { return atomic.LoadUint64(&w.b.seq) != w.seq }
+
+// waitOutside returns when the stay seq is over (at once when seq is even: outside). A stay ends at the next poll, so
+// this takes microseconds, unless the host's scheduler has taken the CPU from that thread.
+func waitOutside(b *block, seq uint64) {
+	for i := 0; seq&1 != 0 && atomic.LoadUint64(&b.seq) == seq; i++ {
+		if i < 100 {
+			runtime.Gosched()
+		} else {
+			time.Sleep(20 * time.Microsecond)
+		}
+		// A poll restored by a Run that began before our store would be lost: ask again.
+		if i%16 == 15 {
+			atomic.StoreUint64(&b.poll, 0)
+		}
+	}
+}
+
+func (b *block) inside() bool { return atomic.LoadUint64(&b.seq)&1 != 0 }
+
+func (b *block) loadBase() uint64 { return atomic.LoadUint64(&b.base) }

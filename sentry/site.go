@@ -1,0 +1,159 @@
+package sentry
+
+import (
+	"sync/atomic"
+	"time"
+
+	"ub/btc"
+	"ub/sentry/machine"
+	"ub/sentry/statfile"
+)
+
+// site is an address of a program at which BTC is, was, or may be entered: behind a syscall instruction, or a target that
+// translated code has missed.
+type site struct {
+	as   *addressSpace
+	rip  uint64
+	slot int // in the site table, -1 if that is full
+
+	// Since the site was made; added to by contexts now and then.
+	entered, bypassed, misses, stops atomic.Uint64
+
+	// judgedEntered is entered at the last judgement or installation; judgedBypassed likewise, under engine.mu.
+	judgedEntered  atomic.Uint64
+	judgedBypassed uint64
+
+	// Below: protected by engine.mu.
+	state        statfile.State
+	queued       bool
+	blob         *blob // for state Live
+	translations int
+	postponed    int       // judgements since installation that waited for a translation
+	setbacks     int       // failures and retirements, each doubles the time until the next attempt
+	retryAt      time.Time // not before
+}
+
+// blob is an installed blob and what it depends on. Fields are immutable but for the last ones.
+type blob struct {
+	as        *addressSpace
+	root      *site
+	installed *machine.Installed
+	wanted    []uint64 // entries asked for: the root and targets that were missed
+	entries   []uint64 // all entries, return addresses of calls and the like included
+	source    []btc.Range
+	code      []sourceBytes // what source contained
+	files     []fileRange   // where source comes from
+	w         window        // the mirror it was made from and runs in
+	size      int
+
+	// Protected by engine.mu.
+	live bool     // registered, and not dropped
+	ids  []fileID // files it comes from
+}
+
+// sourceBytes is the program's code at addr, as the translator read it.
+type sourceBytes struct {
+	addr uint64
+	code []byte
+}
+
+// count adds a context's counts.
+func (s *site) count(e *cached) {
+	s.entered.Add(uint64(e.entered))
+	s.bypassed.Add(uint64(e.bypassed))
+	s.misses.Add(uint64(e.misses))
+	s.stops.Add(uint64(e.stops))
+}
+
+// due reports whether the site has been tried often enough since it was judged.
+func (s *site) due(c *statfile.Config) bool {
+	return s.entered.Load()-s.judgedEntered.Load() >= c.TrialEntries
+}
+
+// startTrial forgets the counts so far. engine.mu is held.
+func (s *site) startTrial() {
+	s.judgedEntered.Store(s.entered.Load())
+	s.judgedBypassed = s.bypassed.Load()
+}
+
+// maxPostponed is how many judgements may wait for a translation: under load that can take long, and a site that does not
+// yield costs something all the while.
+const maxPostponed = 4
+
+// yields judges the counts since the last trial began. engine.mu is held.
+func (s *site) yields(c *statfile.Config) bool {
+	entered := s.entered.Load() - s.judgedEntered.Load()
+	bypassed := s.bypassed.Load() - s.judgedBypassed
+	return bypassed*100 >= entered*c.MinYieldPercent
+}
+
+// setBack postpones the next attempt, by a second after the first setback, up to an hour. engine.mu is held.
+func (s *site) setBack(now time.Time) {
+	s.retryAt = now.Add(min(time.Second<<min(s.setbacks, 12), time.Hour))
+	s.setbacks++
+}
+
+// branch is what has been seen of an indirect transfer that translated code could not follow.
+type branch struct {
+	targets []targetCount // sorted by frequency
+}
+
+type targetCount struct {
+	rip  uint64
+	n    uint32 // misses
+	next uint32 // the number of misses at which more is translated for it
+}
+
+const (
+	// firstMisses is the number of misses of a target that have it translated the first time. Small: each miss costs
+	// a crossing, and a path usually grows in several steps, one for each return out of a function.
+	firstMisses = 4
+
+	// maxTargets bounds what is remembered of one branch, and so what the translator is told of it.
+	maxTargets = 8
+)
+
+// seen counts a miss and reports whether something should be translated for it. The number of misses that takes doubles
+// each time, for those whose translation fails or does not last.
+func (b *branch) seen(to uint64) bool {
+	t := b.count(to)
+	if t.n < t.next {
+		return false
+	}
+	t.next = 2 * t.n
+	return true
+}
+
+// count counts the target. A new one takes the place of the rarest, once that has been worn down.
+func (b *branch) count(to uint64) *targetCount {
+	t := b.targets
+	for i := range t {
+		if t[i].rip != to {
+			continue
+		}
+		t[i].n++
+		for ; i > 0 && t[i-1].n < t[i].n; i-- {
+			t[i-1], t[i] = t[i], t[i-1]
+		}
+		return &t[i]
+	}
+	fresh := targetCount{rip: to, n: 1, next: firstMisses}
+	if len(t) < maxTargets {
+		b.targets = append(t, fresh)
+		return &b.targets[len(t)]
+	}
+	last := &t[len(t)-1]
+	if last.n--; last.n == 0 {
+		*last = fresh
+	}
+	return &targetCount{next: 1}
+}
+
+// list returns the targets, most frequent first.
+func (b *branch) list() []uint64 {
+	out := make([]uint64, len(b.targets))
+	for i, t := range b.targets {
+		out[i] = t.rip
+	}
+	return out
+}

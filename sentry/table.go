@@ -1,0 +1,80 @@
+package sentry
+
+import "ub/sentry/machine"
+
+// table is the entries of one address space. It is immutable: the engine replaces it as a whole, so that Switch reads
+// it without a lock. A place that a table still lists after its blob was retired does no harm: machine.Thread.Run
+// refuses to enter it.
+type table struct {
+	entries map[uint64]entry // by program RIP
+}
+
+type entry struct {
+	code machine.Code
+	site *site
+}
+
+// entryCache is a context's direct-mapped cache of its address space's table, with the counts for each site that are
+// not yet added to it.
+type entryCache struct {
+	t     *table
+	slots [cacheSize]cached
+}
+
+const (
+	cacheBits = 6
+	cacheSize = 1 << cacheBits
+)
+
+type cached struct {
+	rip  uint64 // the address looked up; 0 with a nil site: free
+	code machine.Code
+	site *site // nil: the table has no entry for rip
+
+	entered, bypassed, misses, stops uint32
+}
+
+// lookup returns the cached answer of t for rip; its site is nil when there is no entry.
+func (c *entryCache) lookup(t *table, rip uint64) *cached {
+	if c.t != t {
+		c.forget()
+		c.t = t
+	}
+	e := &c.slots[rip*0x9e3779b97f4a7c15>>(64-cacheBits)]
+	if e.rip != rip {
+		e.settle()
+		n := t.entries[rip]
+		*e = cached{rip: rip, code: n.code, site: n.site}
+	}
+	return e
+}
+
+// settle adds the counts to the site.
+func (e *cached) settle() {
+	if e.site != nil && e.entered != 0 {
+		e.site.count(e)
+		e.entered, e.bypassed, e.misses, e.stops = 0, 0, 0, 0
+	}
+}
+
+// forget empties the cache.
+func (c *entryCache) forget() {
+	for i := range c.slots {
+		c.slots[i].settle()
+		c.slots[i] = cached{}
+	}
+}
+
+// flush adds all counts to the sites, and has sites judged that have been tried often enough.
+func (c *entryCache) flush(e *engine) {
+	for i := range c.slots {
+		s := &c.slots[i]
+		if s.site == nil || s.entered == 0 {
+			continue
+		}
+		s.settle()
+		if s.site.due(&e.config) {
+			e.judge(s.site)
+		}
+	}
+}
