@@ -202,7 +202,7 @@ func (w *world) translate(t testing.TB, entries []uint64, hints path.Hints) (*pa
 	}
 	in, err := w.m.Install(b)
 	if err != nil {
-		t.Fatalf("refused: %v\n%s", err, listing(b, p))
+		t.Fatalf("refused: %v\n%s\n%s", err, listing(b, p), explain(b))
 	}
 	return p, in, nil
 }

@@ -73,3 +73,27 @@ func (s Sym) String() string {
 	}
 	return "?"
 }
+
+// Vec says which vector state a blob touches, and so what the runtime loads before it is entered and stores after it is
+// left. Each level includes those below it. Code that touches more than its level would see, and change, registers that
+// belong to the host: the verifier refuses it.
+type Vec uint8
+
+const (
+	VecNone   Vec = iota // no vector register, not MXCSR
+	VecAVX               // XMM0-15, YMM0-15 (with VEX and legacy SSE encodings) and MXCSR
+	VecAVX512            // EVEX and opmask encodings: XMM, YMM, ZMM 0-31 and K0-K7 too
+	NumVecs
+)
+
+func (v Vec) String() string {
+	switch v {
+	case VecNone:
+		return "none"
+	case VecAVX:
+		return "avx"
+	case VecAVX512:
+		return "avx512"
+	}
+	return "?"
+}
