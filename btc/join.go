@@ -172,7 +172,8 @@ func (t *translator) joinState(b *path.Block) cache {
 		if b.Entry {
 			s = s.forEntry()
 		}
-		if t.polls[b.Index] {
+		if t.polls[b.Index] || b.Entry {
+			// The poll, or the stub that checks the stack pointer's tag bits, needs one.
 			s.keepOnly(numReserved - 1)
 		}
 		s = s.clean()

@@ -23,6 +23,8 @@ const MaxCode = 1 << 20
 type Env struct {
 	// Syms are the absolute addresses of the trampolines, by target.Sym. 0: there is none.
 	Syms [target.NumSyms]uint64
+	// Vec is the vector state that the runtime loads and stores around the blob.
+	Vec target.Vec
 }
 
 // Verify checks the final bytes of a blob that will run at base. entries are the offsets in code at which it may be
