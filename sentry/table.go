@@ -1,6 +1,9 @@
 package sentry
 
-import "ub/sentry/machine"
+import (
+	"ub/sentry/machine"
+	"ub/target"
+)
 
 // table is the entries of one address space. It is immutable: the engine replaces it as a whole, so that Switch reads
 // it without a lock. A place that a table still lists after its blob was retired does no harm: machine.Thread.Run
@@ -29,7 +32,8 @@ const (
 type cached struct {
 	rip  uint64 // the address looked up; 0 with a nil site: free
 	code machine.Code
-	site *site // nil: the table has no entry for rip
+	site *site      // nil: the table has no entry for rip
+	vec  target.Vec // of runs that begin here: what they were found to need
 
 	entered, bypassed, misses, stops uint32
 }
