@@ -82,7 +82,7 @@ func (g *gen) wild() uint64 {
 }
 
 func (g *gen) state() state {
-	s := state{rip: g.base, flags: g.rng.Uint64() & arithFlags, fsBase: g.data()}
+	s := state{rip: g.base, flags: g.rng.Uint64() & arithFlags, fsBase: g.data(), vec: g.vectors()}
 	for i := range s.gpr {
 		s.gpr[i] = g.value()
 	}
