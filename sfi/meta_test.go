@@ -147,7 +147,7 @@ func TestBounded(t *testing.T) {
 		if len(v.errs) != 0 {
 			t.Errorf("%s: %v", name, v.errs[0])
 		}
-		if v.steps > (1+patience+15)*len(v.insts) {
+		if v.steps > maxSteps*len(v.insts) {
 			t.Errorf("%s: %d steps for %d instructions", name, v.steps, len(v.insts))
 		}
 		// A few milliseconds on an idle machine.

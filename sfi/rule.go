@@ -43,6 +43,7 @@ const (
 	RuleBackward // a backward jump that does not land on a poll
 	RuleEnd      // execution could run off the end of the blob
 	RuleEntry    // an entry that is not the start of an instruction
+	RuleLoops    // loops that depend on each other in too many ways for the dataflow
 
 	RuleInput // the arguments: empty or oversized blob, address outside the lower half
 
@@ -56,7 +57,7 @@ var ruleNames = [numRules]string{
 	RuleString: "string", RuleBits: "bits", RuleHidden: "hidden", RuleCache: "cache", RuleTrap: "trap",
 	RuleMemory: "memory", RuleSlot: "slot", RuleAddress: "address", RuleTouch: "touch", RuleCount: "count",
 	RulePoll: "poll", RuleTarget: "target", RuleBackward: "backward", RuleEnd: "end", RuleEntry: "entry",
-	RuleInput: "input",
+	RuleLoops: "loops", RuleInput: "input",
 }
 
 // String returns the rule's name as docs/sfi.md has it.
