@@ -100,8 +100,8 @@ func newContext(p *Platform, inner platform.Context) *threadContext {
 func (c *threadContext) Switch(ctx pkgcontext.Context, mm platform.MemoryManager, ac *arch.Context64, cpu int32) (*linux.SignalInfo, hostarch.AccessType, error) {
 	as := mm.AddressSpace().(*addressSpace)
 	regs := &ac.StateData().Regs
-	if c.fds.closing {
-		c.afterClose()
+	if c.fds.closing || c.fds.patching {
+		c.afterWatched()
 	}
 	if t := as.entries.Load(); t != nil {
 		if e := c.cache.lookup(t, regs.Rip); e.site != nil && c.bypass(ctx, as, t, e, ac) {
@@ -326,9 +326,7 @@ func (c *threadContext) Preempt() { c.inner.Preempt() }
 // Release implements platform.Context.Release.
 func (c *threadContext) Release() {
 	c.flush()
-	if c.fds.closing {
-		c.afterClose()
-	}
+	c.afterWatched()
 	if c.run != nil {
 		c.thread.Store(nil)
 		c.run.Free()

@@ -2,8 +2,10 @@ package sentry
 
 import (
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
+	pkgcontext "gvisor.dev/gvisor/pkg/context"
 
 	"ub/sentry/machine"
 )
@@ -38,6 +40,38 @@ func newWatchRig(t *testing.T) *rig {
 	r.syscall(unix.SYS_GETPID, 0, 0, 0, 0, 0)
 	r.take()
 	return r
+}
+
+// TestWritesToMemory: a write to /proc/PID/mem takes all code away, and keeps new code from being published until it is
+// done.
+func TestWritesToMemory(t *testing.T) {
+	r := newWatchRig(t)
+	const fd = 99
+	fileOf := r.e.fileOf
+	r.e.fileOf = func(ctx pkgcontext.Context, n int32) (fileID, bool) {
+		if n == fd {
+			return memFile, true
+		}
+		return fileOf(ctx, n)
+	}
+	for range 2 {
+		r.syscall(unix.SYS_PWRITE64, fd, 0, 4, 0x1000, 0)
+		if live(r.as, 0x1100) {
+			t.Fatal("code is still there")
+		}
+		r.e.nominate(r.as, 0x1100)
+		r.world.run()
+		if live(r.as, 0x1100) {
+			t.Fatal("published while the write goes on")
+		}
+		r.native() // it is over
+		r.as.sites[0x1100].retryAt = time.Time{}
+		r.e.nominate(r.as, 0x1100)
+		r.world.run()
+		if !live(r.as, 0x1100) {
+			t.Fatal("not translated again after the write")
+		}
+	}
 }
 
 func TestWritesToCodeFiles(t *testing.T) {

@@ -241,7 +241,7 @@ func (e *engine) publish(b *blob) bool {
 	case !b.live: // dropped since, and retired by whoever did
 		e.mu.Unlock()
 		return false
-	case !unchanged || as.traced.Load():
+	case !unchanged || as.traced.Load() || e.fds.patching.Load() != 0:
 		gone = e.dropLocked(b)
 	default:
 		old := b.root.blob
