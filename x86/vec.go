@@ -86,30 +86,20 @@ const (
 	_Vqq = argV | szQQ
 	_Vzz = argV | szZZ
 	_Hx  = argH | szX
-	_Hh  = argH | szH
 	_Hdq = argH | szDQ
 	_Hqq = argH | szQQ
 	_Hzz = argH | szZZ
 	_Lx  = argL | szX
-	_Ldq = argL | szDQ
-	_Lqq = argL | szQQ
 	_Wx  = argW | szX
 	_Wh  = argW | szH
-	_Wf  = argW | szF
-	_We  = argW | szE
 	_Wb  = argW | szB
 	_Ww  = argW | szW
 	_Wd  = argW | szD
 	_Wq  = argW | szQ
 	_Wdq = argW | szDQ
 	_Wqq = argW | szQQ
-	_Wzz = argW | szZZ
 	_Ux  = argUV | szX
-	_Uh  = argUV | szH
-	_Uf  = argUV | szF
 	_Udq = argUV | szDQ
-	_Uqq = argUV | szQQ
-	_Uzz = argUV | szZZ
 	_X0  = argX0 | szDQ
 
 	_KG  = argKG | szQ
@@ -133,7 +123,6 @@ const (
 	_Gq = argG | szQ
 	_Eq = argE | szQ
 	_Rd = argR | szD
-	_Ry = argR | szY
 )
 
 // length is the vector length: 16<<length bytes. 3 is none.

@@ -163,7 +163,11 @@ func TestVectorReencode(t *testing.T) {
 			}
 			switch {
 			case o.Reg <= R15:
-				o.Reg = R12 + Reg(rnd.IntN(4))
+				from := o.Reg
+				if o.Reg = R12 + Reg(rnd.IntN(4)); rnd.IntN(2) == 0 {
+					s = s.Rename(from, o.Reg)
+					continue
+				}
 			case o.Reg >= K0:
 				o.Reg = K0 + Reg(rnd.IntN(8))
 			case rnd.IntN(2) == 0:
