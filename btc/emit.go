@@ -9,9 +9,9 @@ import (
 // consist of beside the program's own; none of them changes the flags but gsCmp, which is one of the program's.
 // Native registers are numbered as the hardware does.
 type emitter struct {
-	a     x86.Asm
-	blob  *Blob
-	insts int
+	a    x86.Asm
+	blob *Blob
+	vec  target.Vec
 }
 
 func (e *emitter) init(insts int) {
@@ -27,7 +27,7 @@ func (e *emitter) finish() (*Blob, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.blob.Code = code
+	e.blob.Code, e.blob.Vec = code, e.vec
 	for _, r := range e.a.Relocs() {
 		e.blob.Relocs = append(e.blob.Relocs, Reloc{Off: r.Off, Sym: target.Sym(r.Sym)})
 	}
@@ -62,7 +62,21 @@ func (e *emitter) jrcxz(l x86.Label)           { e.a.Jrcxz(l) }
 func (e *emitter) jmpSym(s target.Sym)         { e.a.JmpSym(uint8(s)) }
 
 // inst emits an instruction of the program with operands replaced.
-func (e *emitter) inst(in *x86.Inst, s x86.Subst) { e.a.Inst(canonical(in), s) }
+func (e *emitter) inst(in *x86.Inst, s x86.Subst) {
+	e.vec = max(e.vec, vecOf(in))
+	e.a.Inst(canonical(in), s)
+}
+
+// vecOf is the vector level of an instruction.
+func vecOf(in *x86.Inst) target.Vec {
+	switch in.Vec {
+	case x86.VecNone:
+		return target.VecNone
+	case x86.VecAVX:
+		return target.VecAVX
+	}
+	return target.VecAVX512
+}
 
 func reg(n uint8) x86.RM       { return x86.R(x86.Reg(n)) }
 func slot(off int32) x86.RM    { return x86.M(x86.Base(x86.RSP, off)) }

@@ -1,6 +1,9 @@
 package btc
 
-import "ub/x86"
+import (
+	"ub/target"
+	"ub/x86"
+)
 
 // plain translates an instruction with explicit operands: the same instruction on renamed registers and a sanitized
 // address.
@@ -8,6 +11,9 @@ func (t *translator) plain() (stop string) {
 	in := t.in
 	if stop = refusal(in); stop != "" {
 		return stop
+	}
+	if v := vecOf(in); v > target.VecNone && t.o.NoVectors || v > target.VecAVX && t.o.NoAVX512 {
+		return "vector registers of that kind are not to be used"
 	}
 	switch in.Op {
 	case x86.OpLEA:
@@ -79,7 +85,9 @@ func (t *translator) emit(in *x86.Inst, s x86.Subst, n uint8) {
 	switch {
 	case in.Op == x86.OpDIV || in.Op == x86.OpIDIV:
 		t.fault(FaultDivide)
-	case in.HasMem, in.Op == x86.OpRDTSC, in.Op == x86.OpRDTSCP: // the last two when the process has switched them off
+	case in.HasMem, in.Vec != x86.VecNone: // of the latter, a floating-point exception that the program has unmasked
+		t.fault(FaultAccess)
+	case in.Op == x86.OpRDTSC, in.Op == x86.OpRDTSCP: // the last two when the process has switched them off
 		t.fault(FaultAccess)
 	}
 	t.e.inst(in, s)
@@ -156,7 +164,7 @@ func slotMem(v x86.Reg) x86.Mem {
 // memory; or when a constant is added to a register whose sanitized value is to be kept.
 func (t *translator) onSlot() bool {
 	in := t.in
-	if t.o.NoSlotOperands || in.HasMem {
+	if t.o.NoSlotOperands || in.HasMem || in.Vec != x86.VecNone {
 		return false
 	}
 	at := -1

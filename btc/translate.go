@@ -21,6 +21,9 @@ type Options struct {
 	// NoTagCheck omits the check of address bits 59..63. An address with only those bits set would then be accessed as if
 	// they were clear, where the processor faults: safe, but not exact.
 	NoTagCheck bool
+	// NoVectors and NoAVX512 leave instructions to the processor that need vector registers, or those of AVX-512: for
+	// machines that have no place for them.
+	NoVectors, NoAVX512 bool
 	// NoSuperblocks makes every block start with an empty register cache.
 	NoSuperblocks bool
 	// NoJoins makes every block that more than one way leads to start with an empty register cache.
