@@ -147,7 +147,7 @@ func (e *emitter) rep(movs bool, w int) {
 
 // canonical returns in with the encoding that compilers use, where the processor accepts others for the same thing: the
 // verifier knows one of each. SETcc ignores ModRM.reg, and the fences ModRM.rm; F6 and F7 /1 are TEST as /0 is; C0..D3 /6
-// is SHL as /4 is; a constant bit offset counts modulo the operand's size; REX.W means nothing for byte operations and those without operands.
+// is SHL as /4 is; the bits below a register in an immediate are ignored; a constant bit offset counts modulo the operand's size; REX.W means nothing for byte operations and those without operands.
 func canonical(in *x86.Inst) *x86.Inst {
 	modrm := in.Enc.ModRM
 	digit := func(n byte) { modrm = modrm&^0x38 | n<<3 }
@@ -160,13 +160,16 @@ func canonical(in *x86.Inst) *x86.Inst {
 		modrm &^= 7
 	}
 	const rexW = 8
-	noW := in.Enc.REX&rexW != 0 && (in.Width != 8 && in.Op != x86.OpCRC32 && in.Op != x86.OpCMPXCHG16B || in.Op == x86.OpRDPID)
+	noW := in.Enc.REX&rexW != 0 && in.Vec == x86.VecNone && (in.Width != 8 && in.Op != x86.OpCRC32 && in.Op != x86.OpCMPXCHG16B || in.Op == x86.OpRDPID)
 	imm := in.Enc.ImmRaw
 	switch in.Op {
 	case x86.OpBT, x86.OpBTS, x86.OpBTR, x86.OpBTC:
 		if in.Enc.ImmLen == 1 {
 			imm[0] &= byte(8*in.Width - 1)
 		}
+	}
+	if n := in.NumOps; n > 0 && in.Ops[n-1].Field == x86.FieldIS4 {
+		imm[0] &= 0xf0
 	}
 	if modrm == in.Enc.ModRM && !noW && imm == in.Enc.ImmRaw {
 		return in

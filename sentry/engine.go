@@ -15,6 +15,7 @@ import (
 	"ub/path"
 	"ub/sentry/machine"
 	"ub/sentry/statfile"
+	"ub/target"
 )
 
 // engine owns sites and blobs: which addresses are entries, what they were made from, and when they must go.
@@ -105,7 +106,7 @@ func newEngine(a arena, config statfile.Config, stats *statfile.File) *engine {
 		stats:       stats,
 		counters:    stats.Counters(),
 		arena:       a,
-		translate:   translate,
+		translate:   translateFor(target.VecNone),
 		fileOf:      fileOf,
 		sourceFiles: sourceFiles,
 		codeFiles:   map[fileID]int{},

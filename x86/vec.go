@@ -189,6 +189,8 @@ func (d *decoder) fillEVEX(f *form, usesVVVV bool) bool {
 	switch {
 	case d.length() == 3, !usesVVVV && (d.vvvv != 0 || e.VEX[3]&8 == 0):
 		return false
+	case b && !in.HasMem && f.attr&er == 0 && e.VEX[3]&0x60 == 0x60: // no length, ignored: assemblers don't make it
+		return false
 	case k != 0 && f.attr&mask == 0, z && (k == 0 || f.attr&zeroing == 0):
 		return false
 	case z && in.HasMem && f.args[0]&argWhere != argV: // memory is never zeroed
