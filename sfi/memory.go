@@ -54,6 +54,9 @@ func (s *state) checkWindow(in *inst) *Error {
 
 // checkBlock checks [rsp+disp], the context block.
 func (s *state) checkBlock(in *inst) *Error {
+	if in.form.vec != target.VecNone {
+		return refuse(in.off, RuleSlot, "a vector instruction with the context block: nothing needs it")
+	}
 	if in.index != regNone {
 		return s.checkTouch(in)
 	}

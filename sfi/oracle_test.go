@@ -84,12 +84,14 @@ func (o *oracle) check() error {
 
 func (o *oracle) checkShape(off int64, f *zFacts) error {
 	in := &o.z.inst
-	str := slices.Contains([]string{"movsb", "movsw", "movsd", "movsq", "stosb", "stosw", "stosd", "stosq"}, f.mnemonic)
+	str := slices.Contains([]string{"movsb", "movsw", "movsd", "movsq", "stosb", "stosw", "stosd", "stosq"}, f.mnemonic) && f.vec == target.VecNone
 	switch {
-	case !zydisAllowed[f.mnemonic]:
+	case !o.z.allowed():
 		return fmt.Errorf("not allowed")
 	case in.attr&(zAttrPrivileged|zAttrHints) != 0:
 		return fmt.Errorf("privileged, or with a hint")
+	case f.vec > o.env.Vec:
+		return fmt.Errorf("needs the vector level %v", f.vec)
 	case f.rsp:
 		return fmt.Errorf("rsp is an operand")
 	case in.attr&zAttrSegment&^zAttrSegmentGS != 0:
@@ -128,6 +130,8 @@ func (o *oracle) checkShape(off int64, f *zFacts) error {
 			if m.index >= 0 || m.base == regRIP || m.base == 4 || m.base < 0 && m.disp < 0 {
 				return fmt.Errorf("shape of %+v", m)
 			}
+		case m.base == 4 && f.vec != target.VecNone:
+			return fmt.Errorf("vector instruction with the context block")
 		case m.base == 4:
 			if m.index >= 0 && (f.mnemonic != "mov" || m.write || m.scale != 8 || m.disp != target.SlotTouch || m.size < 4) {
 				return fmt.Errorf("shape of %+v", m)

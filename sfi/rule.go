@@ -19,13 +19,13 @@ const (
 	RuleIndirect                   // indirect transfers of control, returns, far transfers
 	RuleSegment                    // a segment prefix other than GS, or anything that names a segment register
 	RuleFlags                      // could set the direction flag
-	RuleVector                     // vector, mask and 3DNow! registers
+	RuleVector                     // needs more vector state than the blob's level has; XOP, 3DNow!
 	RuleX87                        // x87 and MMX state
 	RuleTSX                        // transactions
 	RuleString                     // string instructions other than MOVS and STOS
 	RuleBits                       // bit string in memory with a register offset
 	RuleHidden                     // accesses an address that no ModRM byte names
-	RuleCache                      // prefetches, cache control, non-temporal stores
+	RuleCache                      // prefetches, cache control
 	RuleTrap                       // traps, or differs under virtualization
 
 	// Rules on memory operands.

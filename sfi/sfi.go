@@ -23,7 +23,8 @@ const MaxCode = 1 << 20
 type Env struct {
 	// Syms are the absolute addresses of the trampolines, by target.Sym. 0: there is none.
 	Syms [target.NumSyms]uint64
-	// Vec is the vector state that the runtime loads and stores around the blob.
+	// Vec is the vector state that the runtime loads before the blob is entered and stores after it: that of the blob's
+	// level. What is above it belongs to the host.
 	Vec target.Vec
 }
 
@@ -125,6 +126,11 @@ func (v *verifier) decode() bool {
 			v.insts = v.insts[:len(v.insts)-1]
 			v.fail(err)
 			return false
+		}
+		if need := in.form.vec; need > v.env.Vec {
+			if v.fail(refuse(off, RuleVector, "%s needs the vector level %v, the blob has %v: these registers belong to the host", in.form.mnemonic, need, v.env.Vec)) {
+				return false
+			}
 		}
 		v.at[off] = int32(len(v.insts) - 1)
 		off += uint32(in.len)
