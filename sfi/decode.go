@@ -384,16 +384,16 @@ func (f *form) matchVector(p *prefixes, modrm int) bool {
 	registers := modrm >= 0xc0
 	switch {
 	case p.bcastRC && registers && f.er: // L'L is the rounding mode, the length is 512 or that of the scalar
-		if f.lens&len512 == 0 {
+		if f.lens&(len512|lenIgnored) == 0 {
 			return false
 		}
 	case p.bcastRC && registers && f.sae: // L'L is ignored; the length is 512 or that of the scalar
-		if f.lens&len512 == 0 || p.l == 3 {
+		if f.lens&(len512|lenIgnored) == 0 || p.l == 3 {
 			return false
 		}
 	case p.bcastRC && (registers || f.bcast == 0):
 		return false
-	case f.lens>>p.l&1 == 0:
+	case p.l == 3 || f.lens>>p.l&1 == 0:
 		return false
 	}
 	if p.aaa != 0 && !f.mask || p.z && (!f.zero || p.aaa == 0) {

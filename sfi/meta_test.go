@@ -126,7 +126,7 @@ func vectorMutants(words []string) (mutants []string) {
 				if has("L1") {
 					plain = map[string]string{"x2": "o", "x4": "q", "x8": "d"}
 				}
-				same := (has("L0", "L1") || !vex) && (plain[s] == name[n:] || plain[name[n:]] == s) ||
+				same := (has("L0", "L1", "lig") || !vex) && (plain[s] == name[n:] || plain[name[n:]] == s) ||
 					name[n:] == "y" && (s == "d" && has("w0", "ew0") || s == "q" && has("w1"))
 				if s != name[n:] && !same && (name[0] == 'W' || name[0] == 'M' && s[0] != 'x' || len(s) == 1 && s[0] != 'x') {
 					swap(name[:n] + s + access)
@@ -138,7 +138,7 @@ func vectorMutants(words []string) (mutants []string) {
 			swap("-")
 		case "L0", "L1", "L2", "L12":
 			if vex {
-				swap("lig")
+				swap("-")
 			}
 		case "w0", "w1", "ew0", "ew1":
 			swap("-")

@@ -116,6 +116,7 @@ const (
 	len128 = 1 << iota
 	len256
 	len512
+	lenIgnored // the manual ignores the length; only 128 is accepted
 )
 
 type table struct {
@@ -390,7 +391,7 @@ func (f *form) parseWord(w string) error {
 	case "L12":
 		f.lens = len256 | len512
 	case "lig":
-		f.lens = len128 | len256 | len512
+		f.lens = len128 | lenIgnored
 	case "k":
 		f.mask = true
 	case "kz":
