@@ -189,7 +189,15 @@ func expandVector(line string) ([]string, error) {
 		case 'E':
 			out = append(out, "EVEX."+rest)
 		}
-		for _, w := range words[1:] {
+		named := false
+		for i, w := range words[1:] {
+			if i > 0 && !named && w[0] != '/' {
+				if named = true; e != 'S' && w[0] != 'v' && w[0] != 'k' {
+					w = "v" + w
+				}
+				out = append(out, w)
+				continue
+			}
 			legacyOnly, evexOnly := false, false
 			switch w {
 			case "H", "L0", "L1", "L2", "L12", "lig", "w0", "w1":
