@@ -91,7 +91,7 @@ func (t *translator) emit(in *x86.Inst, s x86.Subst, n uint8) {
 		t.fault(FaultAccess)
 	}
 	t.e.inst(in, s)
-	if n != 0 {
+	if n != 0 && !in.Masked {
 		t.c.prove(n)
 	}
 }

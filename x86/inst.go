@@ -180,6 +180,9 @@ type Inst struct {
 	Vec     VecLevel
 	Mask    Reg
 	Zeroing bool
+	// Masked: elements of the memory operand that a mask leaves out are not accessed, and do not fault (EVEX.aaa,
+	// VMASKMOV, VPMASKMOV). An instruction that has been executed says nothing about such an address.
+	Masked bool
 	// Broadcast: the memory operand is one element (its Size), repeated.
 	Broadcast bool
 

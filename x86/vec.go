@@ -141,6 +141,24 @@ func (a arg) usesVVVV() bool {
 	return false
 }
 
+// ignoresLength tells whether f is of scalars, for which the vector length is ignored. Software should leave it 0: else
+// "unpredictable behaviour across different processor generations" may come (SDM vol. 2, 2.3.9 and table 2-36).
+func (f *form) ignoresLength() bool {
+	if f.sel&(l0|l1|l2|nl0|nl2) != 0 {
+		return false
+	}
+	for _, a := range f.args {
+		switch a & szMask {
+		case szX, szH, szF, szE:
+			return false
+		}
+	}
+	return true
+}
+
+// isMaskMove: opcodes of VMASKMOVPS, VMASKMOVPD, VPMASKMOVD and VPMASKMOVQ in map 0F38.
+var isMaskMove = [256]bool{0x2c: true, 0x2d: true, 0x2e: true, 0x2f: true, 0x8c: true, 0x8e: true}
+
 // fillVec fills in what is particular to an instruction of vector row f, and makes its displacement what it is. It reports
 // false if only the length can be said: see the comment on top.
 func (d *decoder) fillVec(f *form) bool {
@@ -178,7 +196,11 @@ func (d *decoder) fillVec(f *form) bool {
 	if e.Kind == EncEVEX && !d.fillEVEX(f, usesVVVV) {
 		return false
 	}
+	if e.Kind == EncVEX && d.vexL != 0 && f.ignoresLength() {
+		return false
+	}
 	in.Vec = level
+	in.Masked = in.HasMem && (in.Mask != NoReg || e.Kind == EncVEX && e.Map == 2 && isMaskMove[e.Opcode])
 	return true
 }
 
@@ -187,7 +209,8 @@ func (d *decoder) fillEVEX(f *form, usesVVVV bool) bool {
 	in, e := &d.in, &d.in.Enc
 	k, z, b := e.VEX[3]&7, e.VEX[3]&0x80 != 0, e.VEX[3]&0x10 != 0
 	switch {
-	case d.length() == 3, !usesVVVV && (d.vvvv != 0 || e.VEX[3]&8 == 0):
+	case d.length() == 3, d.vexL != 0 && (in.HasMem || !b) && f.ignoresLength(),
+		!usesVVVV && (d.vvvv != 0 || e.VEX[3]&8 == 0):
 		return false
 	case b && !in.HasMem && f.attr&er == 0 && e.VEX[3]&0x60 == 0x60: // no length, ignored: assemblers don't make it
 		return false
