@@ -133,7 +133,18 @@ func (c *cache) unpin() {
 	c.clock++
 }
 
-// touchReg notes a use of n by the current instruction and protects it until its end.
+// unpinned is how many reserved registers the current instruction has not in use.
+func (c *cache) unpinned() int {
+	n := 0
+	for i := range c.r {
+		if !c.r[i].pin {
+			n++
+		}
+	}
+	return n
+}
+
+// hold notes a use of n by the current instruction and protects it until its end.
 func (c *cache) hold(n uint8) {
 	r := c.at(n)
 	r.pin, r.used = true, c.clock

@@ -272,7 +272,8 @@ func (t *translator) establish(b *path.Block) {
 	var written x86.RegSet
 	n := 0
 	want := func(g x86.Reg) {
-		if written&(1<<g) == 0 && n < numReserved-1 && j.back.san[g].ok() && !t.c.saneOf(g).ok() {
+		if written&(1<<g) == 0 && n < numReserved-1 && j.back.san[g].ok() && !t.c.saneOf(g).ok() && t.c.unpinned() >= 3 {
+			// At most three are in use at a time: the value, the address, and the tag that is checked.
 			n++
 			t.sanitized(g)
 		}
@@ -290,7 +291,7 @@ func (t *translator) establish(b *path.Block) {
 			want(x86.RSP)
 		}
 		for _, v := range virtuals {
-			if x.Reads&^written&(1<<v) != 0 && n < numReserved-1 && j.back.val[v].ok() && !t.c.valueOf(v).ok() && !t.c.san[v].ok() {
+			if x.Reads&^written&(1<<v) != 0 && n < numReserved-1 && t.c.unpinned() >= 2 && j.back.val[v].ok() && !t.c.valueOf(v).ok() && !t.c.san[v].ok() {
 				n++
 				t.value(v)
 			}

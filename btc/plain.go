@@ -235,7 +235,7 @@ func (t *translator) move() bool {
 	if d == s {
 		return true
 	}
-	san := t.c.saneOf(s)
+	san := t.saneHeld(s)
 	switch {
 	case isVirtual(d) && isVirtual(s):
 		l := t.c.valueOf(s)
@@ -275,6 +275,15 @@ func (t *translator) move() bool {
 		t.c.san[d] = san
 	}
 	return true
+}
+
+// saneHeld is where program register s is sanitized, held so that what the instruction allocates is not taken from there.
+func (t *translator) saneHeld(s x86.Reg) loc {
+	l := t.c.saneOf(s)
+	if l.ok() {
+		t.c.hold(l.n)
+	}
+	return l
 }
 
 // shareVal makes virtual register d, not in its slot, the value at l, which may serve others too.
@@ -320,7 +329,7 @@ func (t *translator) lea() (stop string) {
 
 // leaStep translates d = s + disp, through which sanitized addresses stay known.
 func (t *translator) leaStep(d, s x86.Reg, disp int32) {
-	san := t.c.saneOf(s).plus(disp)
+	san := t.saneHeld(s).plus(disp)
 	l := t.c.valueOf(s)
 	switch {
 	case d == s && !isVirtual(d):
