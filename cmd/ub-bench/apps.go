@@ -1,0 +1,344 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"ub/bench/apps"
+	"ub/internal/report"
+	"ub/sentry/statfile"
+)
+
+// appsFlags are the flags of `ub-bench apps`.
+type appsFlags struct {
+	full    bool
+	seconds int
+	same    bool
+	tune    []string
+}
+
+// appModes take turns. Both servers of a workload are there all the time, one of them idle.
+var appModes = []mode{off, on}
+
+// appCell is one workload of one server, and what it measured.
+type appCell struct {
+	program, name string
+	server        map[mode]*apps.Server
+	// run puts load on the server of mode m. perSecond is what that server did last, 0 at first, when it warms up only.
+	run func(ctx context.Context, m mode, perSecond float64) (apps.Load, error)
+
+	perSecond map[mode][]float64
+	paired    []float64 // on / off of each round
+	total     map[mode]*appTotal
+}
+
+// appTotal adds up the rounds of one cell in one mode.
+type appTotal struct {
+	requests  float64
+	wall      time.Duration
+	cpu       apps.CPU
+	clientCPU time.Duration
+	counts    statfile.Snapshot
+}
+
+func (b *bencher) apps(ctx context.Context, f *appsFlags, args []string) error {
+	what := map[string]bool{}
+	for _, a := range args {
+		if a != "redis" && a != "nginx" {
+			return fmt.Errorf("no server %q: there are redis and nginx", a)
+		}
+		what[a] = true
+	}
+	if len(what) == 0 {
+		what["redis"], what["nginx"] = true, true
+	}
+	l := apps.Launcher{UB: b.ub, Dir: b.dir}
+	for _, t := range f.tune {
+		l.Flags = append(l.Flags, "--tune="+t)
+	}
+	// The sandbox's file server may run as somebody else.
+	if err := os.Chmod(b.dir, 0o755); err != nil {
+		return err
+	}
+	if f.same {
+		return b.appsSame(ctx, l, what)
+	}
+	b.heading(fmt.Sprintf("Servers in the sandbox, without and with bypass; medians of %d alternating rounds of %d s.\nThe client runs natively, over loopback", b.rounds, f.seconds))
+	crossing, err := b.crossingCost(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("A crossing with a getpid: %.2f µs.\n\n", crossing/1000)
+	var rows []row
+	for _, s := range []struct {
+		name  string
+		start func(context.Context, apps.Launcher, *appsFlags) ([]*appCell, func() error, error)
+	}{{"redis", b.redisCells}, {"nginx", b.nginxCells}} {
+		if !what[s.name] {
+			continue
+		}
+		cells, stop, err := s.start(ctx, l, f)
+		if err != nil {
+			return err
+		}
+		err = b.measureCells(ctx, cells)
+		if err == nil {
+			rows = append(rows, b.printCells(cells, crossing)...)
+			err = printSites(cells)
+		}
+		if serr := stop(); err == nil {
+			err = serr
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return b.write("apps", rows)
+}
+
+// servers starts the server in both modes.
+func servers(start func(m apps.Mode) (*apps.Server, error)) (map[mode]*apps.Server, func() error, error) {
+	all := map[mode]*apps.Server{}
+	stop := func() error {
+		var first error
+		for _, m := range appModes {
+			if s := all[m]; s != nil {
+				if err := s.Stop(); first == nil {
+					first = err
+				}
+			}
+		}
+		return first
+	}
+	for _, m := range appModes {
+		s, err := start(apps.Mode(m))
+		if err != nil {
+			stop()
+			return nil, nil, err
+		}
+		all[m] = s
+	}
+	return all, stop, nil
+}
+
+// warmSeconds is for how long, about, redis-benchmark warms up a cell.
+const warmSeconds = 0.3
+
+func (b *bencher) redisCells(ctx context.Context, l apps.Launcher, f *appsFlags) ([]*appCell, func() error, error) {
+	redis := map[mode]apps.Redis{}
+	all, stop, err := servers(func(m apps.Mode) (*apps.Server, error) {
+		r, err := l.StartRedis(ctx, m)
+		redis[mode(m)] = r
+		return r.Server, err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	sizes, clients := []int{1, 1024, 16384}, []int{1, 50}
+	if f.full {
+		sizes, clients = []int{1, 64, 1024, 4096, 16384}, []int{1, 10, 50}
+	}
+	var cells []*appCell
+	for _, op := range []string{"SET", "GET"} {
+		for _, size := range sizes {
+			for _, c := range clients {
+				for _, p := range []int{1, 16} {
+					load := apps.RedisLoad{Op: op, Size: size, Clients: c, Pipeline: p}
+					cells = append(cells, &appCell{program: "redis", name: load.String(), server: all,
+						run: func(ctx context.Context, m mode, perSecond float64) (apps.Load, error) {
+							n := perSecond * float64(f.seconds)
+							if perSecond == 0 {
+								if err := redis[m].Fill(size); err != nil {
+									return apps.Load{}, err
+								}
+								n = warmSeconds * 10_000 * float64(p)
+							}
+							if op == "GET" {
+								if err := redis[m].Fill(size); err != nil {
+									return apps.Load{}, err
+								}
+							}
+							return redis[m].Run(ctx, load, int(n))
+						}})
+				}
+			}
+		}
+	}
+	return cells, stop, nil
+}
+
+func (b *bencher) nginxCells(ctx context.Context, l apps.Launcher, f *appsFlags) ([]*appCell, func() error, error) {
+	sizes := []int{1 << 10, 16 << 10, 64 << 10, 256 << 10}
+	dir := filepath.Join(b.dir, "site")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, nil, err
+	}
+	if err := apps.MakeSite(dir, sizes); err != nil {
+		return nil, nil, err
+	}
+	var cells []*appCell
+	var stops []func() error
+	stop := func() error {
+		var first error
+		for _, s := range stops {
+			if err := s(); first == nil {
+				first = err
+			}
+		}
+		return first
+	}
+	for _, workers := range []int{1, 2} {
+		nginx := map[mode]apps.Nginx{}
+		all, s, err := servers(func(m apps.Mode) (*apps.Server, error) {
+			n, err := l.StartNginx(ctx, m, workers, dir)
+			nginx[mode(m)] = n
+			return n.Server, err
+		})
+		if err != nil {
+			stop()
+			return nil, nil, err
+		}
+		stops = append(stops, s)
+		for _, size := range sizes {
+			load := apps.NginxLoad{Size: size, Workers: workers, Clients: 16}
+			cells = append(cells, &appCell{program: "nginx", name: load.String(), server: all,
+				run: func(ctx context.Context, m mode, _ float64) (apps.Load, error) {
+					return nginx[m].Run(ctx, load, f.seconds)
+				}})
+		}
+	}
+	return cells, stop, nil
+}
+
+// measureCells measures all cells, round by round.
+func (b *bencher) measureCells(ctx context.Context, cells []*appCell) error {
+	for _, c := range cells {
+		c.perSecond, c.total = map[mode][]float64{}, map[mode]*appTotal{}
+		for _, m := range appModes {
+			c.total[m] = &appTotal{}
+		}
+	}
+	last := map[*appCell]map[mode]float64{}
+	for round := range b.rounds {
+		for i, c := range cells {
+			if round == 0 {
+				last[c] = map[mode]float64{}
+				// redis-benchmark is told how many requests to send: for that their speed must be known. It also
+				// lets bypass find its sites. wrk's unit is a second, too much for every cell: the first round is its.
+				for _, m := range appModes {
+					if c.program != "redis" {
+						continue
+					}
+					load, err := c.run(ctx, m, 0)
+					if err != nil {
+						return err
+					}
+					last[c][m] = load.PerSecond
+				}
+			}
+			for k := range appModes {
+				// A different one begins each time, so that a slow change of the machine's speed favours none.
+				m := appModes[(k+round+i)%len(appModes)]
+				progress("round %d of %d, %s %s, %s", round+1, b.rounds, c.program, c.name, describe(m))
+				load, err := c.measure(ctx, m, last[c][m])
+				if err != nil {
+					return fmt.Errorf("%s %s, %s: %w", c.program, c.name, describe(m), err)
+				}
+				last[c][m] = load.PerSecond
+				c.perSecond[m] = append(c.perSecond[m], load.PerSecond)
+			}
+			c.paired = append(c.paired, last[c][on]/last[c][off])
+		}
+	}
+	progress("")
+	return nil
+}
+
+// measure does one round of a cell in mode m.
+func (c *appCell) measure(ctx context.Context, m mode, perSecond float64) (apps.Load, error) {
+	s, t := c.server[m], c.total[m]
+	counts := s.Counters()
+	cpu, err := s.CPU()
+	if err != nil {
+		return apps.Load{}, err
+	}
+	load, err := c.run(ctx, m, perSecond)
+	if err != nil {
+		return load, err
+	}
+	cpu2, err := s.CPU()
+	if err != nil {
+		return load, err
+	}
+	if err := s.Check(); err != nil {
+		return load, err
+	}
+	d := cpu2.Sub(cpu)
+	t.cpu.Sentry += d.Sentry
+	t.cpu.Stub += d.Stub
+	t.cpu.Gofer += d.Gofer
+	t.requests += float64(load.Requests)
+	t.wall += load.Wall
+	t.clientCPU += load.ClientCPU
+	for i, v := range s.Counters() {
+		t.counts[i] += v - counts[i]
+	}
+	return load, nil
+}
+
+// crossingCost measures nanoseconds of a system call that does nothing, in the sandbox without bypass.
+func (b *bencher) crossingCost(ctx context.Context) (float64, error) {
+	static, _, err := b.build("syscalls")
+	if err != nil {
+		return 0, err
+	}
+	var all []float64
+	for range 3 {
+		s, err := b.runSyscalls(ctx, off, "crossings", static, []string{"getpid"})
+		if err != nil {
+			return 0, err
+		}
+		all = append(all, s[0].ns)
+	}
+	return median(all), nil
+}
+
+// ratio is how much faster bypass is: the median of the rounds, in each of which the two were neighbours.
+func (c *appCell) ratio() float64 { return median(c.paired) }
+
+// perRequest is what a request costs in one mode.
+type perRequest struct {
+	wall, sentry, stub, client, idle float64 // µs; idle: of all processors
+	syscalls, crossings, misses      float64
+	stops, faults                    float64
+	share                            float64
+}
+
+func (t *appTotal) perRequest(cores int) perRequest {
+	us := func(d time.Duration) float64 { return float64(d.Microseconds()) / t.requests }
+	n := func(c statfile.Counter) float64 { return float64(t.counts[c]) / t.requests }
+	p := perRequest{
+		wall: us(t.wall), sentry: us(t.cpu.Sentry), stub: us(t.cpu.Stub), client: us(t.clientCPU),
+		syscalls: n(statfile.Native) + n(statfile.Bypassed), crossings: n(statfile.Crossings),
+		misses: n(statfile.MissUnknown), stops: n(statfile.ExitStop), faults: n(statfile.ExitFault),
+		share: report.Share(t.counts[statfile.Bypassed], t.counts.Syscalls()),
+	}
+	p.idle = max(0, p.wall*float64(cores)-p.sentry-p.stub-p.client-us(t.cpu.Gofer))
+	return p
+}
+
+func sortedSites(cells []*appCell) []*apps.Server {
+	var out []*apps.Server
+	for _, c := range cells {
+		if s := c.server[on]; !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+func shareOf(n *statfile.Snapshot) float64 { return report.Share(n[statfile.Bypassed], n.Syscalls()) }
