@@ -74,5 +74,10 @@ func rootCommand() *cobra.Command {
 	cmd.Flags().IntVar(&f.seconds, "seconds", 1, "length of a round in seconds")
 	cmd.Flags().BoolVar(&f.same, "same", false, "measure nothing: compare the answers of both modes, byte by byte, under load")
 	cmd.Flags().StringArrayVar(&f.tune, "tune", nil, "a parameter of bypass, `NAME=NUMBER`, as of `ub run` (repeatable)")
+	var c codeFlags
+	cmd = add("code [WORKLOAD...]", "Slow-down of translated code, and what each rule of the safety policy costs", 15, func(ctx context.Context, args []string) error {
+		return b.code(ctx, &c, args)
+	})
+	cmd.Flags().BoolVar(&c.noRules, "no-rules", false, "do not measure the rules of the policy one by one")
 	return root
 }

@@ -148,7 +148,7 @@ type Variant struct {
 
 const (
 	targetTime = time.Millisecond // of one native run: short, so that little happens to the machine meanwhile
-	growRuns   = 2048                 // iterations, at most, of the runs in which paths grow
+	growRuns   = 2048             // iterations, at most, of the runs in which paths grow
 	// deadTime is after what time a run is taken for one that never ends: with rules left out, code may do anything.
 	deadTime = 30 * time.Second
 )

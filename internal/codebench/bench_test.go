@@ -26,7 +26,7 @@ func TestMeasure(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, v := range r.Variants {
-			t.Logf("%-28s -%-24v n %8.2f t %8.2f nat %.3f exits %.2f patched %d bytes %d %s", w.Name, v.Without, r.Native[2:3], v.NS[min(2,len(v.NS)):min(3,len(v.NS))], v.Natively, v.Exits, v.Patched, v.Bytes, v.Why)
+			t.Logf("%-28s -%-24v n %8.2f t %8.2f nat %.3f exits %.2f patched %d bytes %d %s", w.Name, v.Without, r.Native[2:3], v.NS[min(2, len(v.NS)):min(3, len(v.NS))], v.Natively, v.Exits, v.Patched, v.Bytes, v.Why)
 		}
 	}
 }
