@@ -24,6 +24,52 @@ func (c CPU) Sub(d CPU) CPU {
 // tick is the unit of times in /proc/PID/stat: USER_HZ is 100 on all of Linux' x86.
 const tick = 10 * time.Millisecond
 
+// System is processor time of the whole machine.
+type System struct {
+	Idle  time.Duration
+	Steal time.Duration // taken by the hypervisor for others
+	Busy  time.Duration // all else
+}
+
+func (s System) Sub(t System) System {
+	return System{s.Idle - t.Idle, s.Steal - t.Steal, s.Busy - t.Busy}
+}
+
+// SystemCPU returns what the machine has used so far.
+func SystemCPU() (System, error) {
+	b, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return System{}, err
+	}
+	return parseSystem(string(b))
+}
+
+func parseSystem(text string) (System, error) {
+	line, _, _ := strings.Cut(text, "\n")
+	f := strings.Fields(line)
+	// cpu user nice system idle iowait irq softirq steal; guests are counted as user.
+	if len(f) < 9 || f[0] != "cpu" {
+		return System{}, fmt.Errorf("/proc/stat begins with %q", line)
+	}
+	var s System
+	for i, v := range f[1:9] {
+		n, err := strconv.ParseInt(v, 10, 64)
+		if err != nil {
+			return System{}, fmt.Errorf("/proc/stat begins with %q", line)
+		}
+		d := time.Duration(n) * tick
+		switch i {
+		case 3, 4:
+			s.Idle += d
+		case 7:
+			s.Steal += d
+		default:
+			s.Busy += d
+		}
+	}
+	return s, nil
+}
+
 // process is a line of /proc/PID/stat.
 type process struct {
 	pid, parent int

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,7 +17,7 @@ import (
 // appsFlags are the flags of `ub-bench apps`.
 type appsFlags struct {
 	full    bool
-	seconds int
+	seconds float64
 	same    bool
 	tune    []string
 }
@@ -42,6 +43,7 @@ type appTotal struct {
 	wall      time.Duration
 	cpu       apps.CPU
 	clientCPU time.Duration
+	system    apps.System
 	counts    statfile.Snapshot
 }
 
@@ -67,7 +69,8 @@ func (b *bencher) apps(ctx context.Context, f *appsFlags, args []string) error {
 	if f.same {
 		return b.appsSame(ctx, l, what)
 	}
-	b.heading(fmt.Sprintf("Servers in the sandbox, without and with bypass; medians of %d alternating rounds of %d s.\nThe client runs natively, over loopback", b.rounds, f.seconds))
+	b.heading(fmt.Sprintf("Servers in the sandbox, without and with bypass; medians of %d alternating rounds of %g s (nginx: %d of %d s).\nThe client runs natively, over loopback",
+		b.rounds, f.seconds, b.wrkRounds(f), f.wrkSeconds()))
 	crossing, err := b.crossingCost(ctx)
 	if err != nil {
 		return err
@@ -85,7 +88,11 @@ func (b *bencher) apps(ctx context.Context, f *appsFlags, args []string) error {
 		if err != nil {
 			return err
 		}
-		err = b.measureCells(ctx, cells)
+		rounds := b.rounds
+		if s.name == "nginx" {
+			rounds = b.wrkRounds(f)
+		}
+		err = measureCells(ctx, cells, rounds)
 		if err == nil {
 			rows = append(rows, b.printCells(cells, crossing)...)
 			err = printSites(cells)
@@ -98,6 +105,13 @@ func (b *bencher) apps(ctx context.Context, f *appsFlags, args []string) error {
 		}
 	}
 	return b.write("apps", rows)
+}
+
+// wrk's unit is a second: rounds that are meant to be shorter become fewer instead.
+func (f *appsFlags) wrkSeconds() int { return max(1, int(math.Round(f.seconds))) }
+
+func (b *bencher) wrkRounds(f *appsFlags) int {
+	return max(1, int(math.Round(float64(b.rounds)*f.seconds/float64(f.wrkSeconds()))))
 }
 
 // servers starts the server in both modes.
@@ -150,7 +164,7 @@ func (b *bencher) redisCells(ctx context.Context, l apps.Launcher, f *appsFlags)
 					load := apps.RedisLoad{Op: op, Size: size, Clients: c, Pipeline: p}
 					cells = append(cells, &appCell{program: "redis", name: load.String(), server: all,
 						run: func(ctx context.Context, m mode, perSecond float64) (apps.Load, error) {
-							n := perSecond * float64(f.seconds)
+							n := perSecond * f.seconds
 							if perSecond == 0 {
 								if err := redis[m].Fill(size); err != nil {
 									return apps.Load{}, err
@@ -207,7 +221,7 @@ func (b *bencher) nginxCells(ctx context.Context, l apps.Launcher, f *appsFlags)
 			load := apps.NginxLoad{Size: size, Workers: workers, Clients: 16}
 			cells = append(cells, &appCell{program: "nginx", name: load.String(), server: all,
 				run: func(ctx context.Context, m mode, _ float64) (apps.Load, error) {
-					return nginx[m].Run(ctx, load, f.seconds)
+					return nginx[m].Run(ctx, load, f.wrkSeconds())
 				}})
 		}
 	}
@@ -215,7 +229,7 @@ func (b *bencher) nginxCells(ctx context.Context, l apps.Launcher, f *appsFlags)
 }
 
 // measureCells measures all cells, round by round.
-func (b *bencher) measureCells(ctx context.Context, cells []*appCell) error {
+func measureCells(ctx context.Context, cells []*appCell, rounds int) error {
 	for _, c := range cells {
 		c.perSecond, c.total = map[mode][]float64{}, map[mode]*appTotal{}
 		for _, m := range appModes {
@@ -223,12 +237,12 @@ func (b *bencher) measureCells(ctx context.Context, cells []*appCell) error {
 		}
 	}
 	last := map[*appCell]map[mode]float64{}
-	for round := range b.rounds {
+	for round := range rounds {
 		for i, c := range cells {
 			if round == 0 {
 				last[c] = map[mode]float64{}
 				// redis-benchmark is told how many requests to send: for that their speed must be known. It also
-				// lets bypass find its sites. wrk's unit is a second, too much for every cell: the first round is its.
+				// lets bypass find its sites. For wrk, whose unit is a second, that would take too long.
 				for _, m := range appModes {
 					if c.program != "redis" {
 						continue
@@ -243,7 +257,7 @@ func (b *bencher) measureCells(ctx context.Context, cells []*appCell) error {
 			for k := range appModes {
 				// A different one begins each time, so that a slow change of the machine's speed favours none.
 				m := appModes[(k+round+i)%len(appModes)]
-				progress("round %d of %d, %s %s, %s", round+1, b.rounds, c.program, c.name, describe(m))
+				progress("round %d of %d, %s %s, %s", round+1, rounds, c.program, c.name, describe(m))
 				load, err := c.measure(ctx, m, last[c][m])
 				if err != nil {
 					return fmt.Errorf("%s %s, %s: %w", c.program, c.name, describe(m), err)
@@ -266,11 +280,19 @@ func (c *appCell) measure(ctx context.Context, m mode, perSecond float64) (apps.
 	if err != nil {
 		return apps.Load{}, err
 	}
+	system, err := apps.SystemCPU()
+	if err != nil {
+		return apps.Load{}, err
+	}
 	load, err := c.run(ctx, m, perSecond)
 	if err != nil {
 		return load, err
 	}
 	cpu2, err := s.CPU()
+	if err != nil {
+		return load, err
+	}
+	system2, err := apps.SystemCPU()
 	if err != nil {
 		return load, err
 	}
@@ -281,6 +303,10 @@ func (c *appCell) measure(ctx context.Context, m mode, perSecond float64) (apps.
 	t.cpu.Sentry += d.Sentry
 	t.cpu.Stub += d.Stub
 	t.cpu.Gofer += d.Gofer
+	y := system2.Sub(system)
+	t.system.Idle += y.Idle
+	t.system.Steal += y.Steal
+	t.system.Busy += y.Busy
 	t.requests += float64(load.Requests)
 	t.wall += load.Wall
 	t.clientCPU += load.ClientCPU
@@ -312,22 +338,26 @@ func (c *appCell) ratio() float64 { return median(c.paired) }
 
 // perRequest is what a request costs in one mode.
 type perRequest struct {
-	wall, sentry, stub, client, idle float64 // µs; idle: of all processors
-	syscalls, crossings, misses      float64
-	stops, faults                    float64
-	share                            float64
+	wall                        float64 // µs, by the clock
+	sentry, stub, gofer, client float64 // µs of processors
+	other                       float64 // µs of processors: what has nothing to do with it, and the kernel's own threads
+	idle, steal                 float64 // µs of processors
+	syscalls, crossings, misses float64
+	stops, faults               float64
+	share                       float64
 }
 
-func (t *appTotal) perRequest(cores int) perRequest {
+func (t *appTotal) perRequest() perRequest {
 	us := func(d time.Duration) float64 { return float64(d.Microseconds()) / t.requests }
 	n := func(c statfile.Counter) float64 { return float64(t.counts[c]) / t.requests }
 	p := perRequest{
-		wall: us(t.wall), sentry: us(t.cpu.Sentry), stub: us(t.cpu.Stub), client: us(t.clientCPU),
+		wall: us(t.wall), sentry: us(t.cpu.Sentry), stub: us(t.cpu.Stub), gofer: us(t.cpu.Gofer), client: us(t.clientCPU),
+		idle: us(t.system.Idle), steal: us(t.system.Steal),
 		syscalls: n(statfile.Native) + n(statfile.Bypassed), crossings: n(statfile.Crossings),
 		misses: n(statfile.MissUnknown), stops: n(statfile.ExitStop), faults: n(statfile.ExitFault),
 		share: report.Share(t.counts[statfile.Bypassed], t.counts.Syscalls()),
 	}
-	p.idle = max(0, p.wall*float64(cores)-p.sentry-p.stub-p.client-us(t.cpu.Gofer))
+	p.other = max(0, us(t.system.Busy)-p.sentry-p.stub-p.client-p.gofer)
 	return p
 }
 

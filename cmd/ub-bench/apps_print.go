@@ -11,11 +11,11 @@ import (
 // printCells prints the tables of cells and returns their rows. crossing is what one costs, in nanoseconds.
 func (b *bencher) printCells(cells []*appCell, crossing float64) []row {
 	speed := [][]string{{"requests/s: " + cells[0].program, "sandbox", "bypass", "ratio", "min", "max", "syscalls", "crossings", "bypassed"}}
-	costs := [][]string{{"µs per request: " + cells[0].program, "", "wall", "Sentry+BTC", "stub", "client", "idle", "est. crossings", "misses", "stops", "faults"}}
+	costs := [][]string{{"µs per request: " + cells[0].program, "", "clock", "Sentry+BTC", "stub", "client", "others", "idle", "stolen", "crossings", "misses", "stops", "faults"}}
 	var rows []row
 	logs := 0.0
 	for _, c := range cells {
-		of, on_ := c.total[off].perRequest(b.machine.Cores), c.total[on].perRequest(b.machine.Cores)
+		of, on_ := c.total[off].perRequest(), c.total[on].perRequest()
 		// Without bypass nothing is counted; the program is the same, and each of its system calls is a crossing.
 		of.crossings = on_.syscalls
 		speed = append(speed, []string{c.name, fmt.Sprintf("%.0f", median(c.perSecond[off])), fmt.Sprintf("%.0f", median(c.perSecond[on])),
@@ -27,7 +27,7 @@ func (b *bencher) printCells(cells []*appCell, crossing float64) []row {
 				p = on_
 			}
 			us := func(v float64) string { return fmt.Sprintf("%.1f", v) }
-			line := []string{c.name, string(m), us(p.wall), us(p.sentry), us(p.stub), us(p.client), us(p.idle), us(p.crossings * crossing / 1000)}
+			line := []string{c.name, string(m), us(p.wall), us(p.sentry), us(p.stub), us(p.client), us(p.other), us(p.idle), us(p.steal), us(p.crossings * crossing / 1000)}
 			if m == on {
 				line = append(line, fmt.Sprintf("%.3f", p.misses), fmt.Sprintf("%.3f", p.stops), fmt.Sprintf("%.3f", p.faults))
 			} else {
@@ -37,7 +37,8 @@ func (b *bencher) printCells(cells []*appCell, crossing float64) []row {
 			e := newRow("apps", c.name, c.program, m, "requests/s", c.perSecond[m])
 			e.Ratio = 1
 			e.PerRequest = map[string]float64{
-				"wall_us": p.wall, "sentry_us": p.sentry, "stub_us": p.stub, "client_us": p.client, "idle_us": p.idle,
+				"wall_us": p.wall, "sentry_us": p.sentry, "stub_us": p.stub, "gofer_us": p.gofer, "client_us": p.client,
+				"other_us": p.other, "idle_us": p.idle, "steal_us": p.steal,
 				"crossings": p.crossings, "syscalls": on_.syscalls, "estimated_crossing_us": p.crossings * crossing / 1000,
 			}
 			if m == on {
@@ -52,6 +53,9 @@ func (b *bencher) printCells(cells []*appCell, crossing float64) []row {
 	table(speed)
 	fmt.Printf("\ngeometric mean %.2fx, worst %.2fx\n\n", math.Exp(logs/float64(len(cells))), worst(cells))
 	table(costs)
+	fmt.Println(`
+Sentry+BTC, stub (the program's own code, run natively) and client are processor time; others is the rest of the machine's load.
+"crossings" is what the crossings of a request would cost if each cost what that of a getpid does: it is part of Sentry and stub.`)
 	fmt.Println()
 	return rows
 }

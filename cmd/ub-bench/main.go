@@ -67,11 +67,11 @@ func rootCommand() *cobra.Command {
 	add("idle", "What bypass costs a program that makes no system calls", 15, b.idle)
 	add("rss", "Memory of the sandbox without and with bypass", 3, b.rss)
 	var f appsFlags
-	cmd := add("apps [redis] [nginx]", "Requests per second of Redis and nginx, and what a request costs", 3, func(ctx context.Context, args []string) error {
+	cmd := add("apps [redis] [nginx]", "Requests per second of Redis and nginx, and what a request costs", 7, func(ctx context.Context, args []string) error {
 		return b.apps(ctx, &f, args)
 	})
 	cmd.Flags().BoolVar(&f.full, "full", false, "more sizes and numbers of clients: takes longer than five minutes")
-	cmd.Flags().IntVar(&f.seconds, "seconds", 1, "length of a round in seconds")
+	cmd.Flags().Float64Var(&f.seconds, "seconds", 0.4, "length of a round in seconds")
 	cmd.Flags().BoolVar(&f.same, "same", false, "measure nothing: compare the answers of both modes, byte by byte, under load")
 	cmd.Flags().StringArrayVar(&f.tune, "tune", nil, "a parameter of bypass, `NAME=NUMBER`, as of `ub run` (repeatable)")
 	var c codeFlags
