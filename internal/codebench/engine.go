@@ -49,11 +49,11 @@ type counts struct {
 	at                                   map[string]int // stops, misses and faults by place
 }
 
-func (c *counts) note(what string, rip uint64, why string) {
+func (c *counts) note(what, where, why string) {
 	if c.at == nil {
 		c.at = map[string]int{}
 	}
-	c.at[fmt.Sprintf("%s at %#x: %s", what, rip, why)]++
+	c.at[fmt.Sprintf("%s at %s: %s", what, where, why)]++
 }
 
 // outside is how often the program went on natively.
@@ -146,10 +146,11 @@ func (e *engine) run(arg uint64, grow bool, timed func(native bool)) (result uin
 		defer timed(false)
 		return e.n.run(&r.GPR, r.RIP, r.Flags, r.FSBase)
 	}
+	note := func(what, why string) { e.c.note(what, e.p.name(r.RIP), why) }
 	code, ok := e.code(r.RIP, grow)
 	if !ok {
 		e.c.stops++
-		e.c.note("no entry", r.RIP, e.bad[r.RIP])
+		note("no entry", e.bad[r.RIP])
 		return natively(), false
 	}
 	for {
@@ -162,14 +163,12 @@ func (e *engine) run(arg uint64, grow bool, timed func(native bool)) (result uin
 			}
 			r.RIP -= 2
 			e.c.stops++
-			e.c.note("stop", r.RIP, "a system call")
+			note("stop", "a system call")
 			return natively(), learned
 
 		case machine.ExitMiss:
-			if r.RIP == gateAt && !slices.Contains(e.hints[x.From], gateAt) && grow {
-				e.learn(x.From, gateAt)
-				learned = true
-				return r.GPR[rax], learned
+			if r.RIP == gateAt { // the end, all the same
+				return r.GPR[rax], grow && e.learn(x.From, gateAt) || learned
 			}
 			if next, ok := e.codes[r.RIP]; ok {
 				e.th.Bind(r.RIP, next)
@@ -180,16 +179,13 @@ func (e *engine) run(arg uint64, grow bool, timed func(native bool)) (result uin
 				}
 				continue
 			}
-			if r.RIP == gateAt {
-				return r.GPR[rax], learned
-			}
 			if grow && e.learn(x.From, r.RIP) {
 				learned = true
 			}
 			next, ok := e.code(r.RIP, grow)
 			if !ok {
 				e.c.misses++
-				e.c.note("miss", r.RIP, e.bad[r.RIP])
+				note("miss", e.bad[r.RIP])
 				return natively(), learned
 			}
 			code = next
@@ -199,19 +195,19 @@ func (e *engine) run(arg uint64, grow bool, timed func(native bool)) (result uin
 			next, ok := e.codes[r.RIP]
 			if !ok {
 				e.c.fuels++
-				e.c.note("fuel", r.RIP, "asked to leave")
+				note("fuel", "asked to leave")
 				return natively(), learned
 			}
 			code = next
 
 		case machine.ExitFault:
 			e.c.faults++
-			e.c.note("fault", r.RIP, fmt.Sprintf("access to %#x", x.FaultAddr))
+			note("fault", fmt.Sprintf("access to %#x", x.FaultAddr))
 			return natively(), learned
 
 		default:
 			e.c.stops++
-			e.c.note("stop", r.RIP, e.why(r.RIP))
+			note("stop", e.why(r.RIP))
 			return natively(), learned
 		}
 	}

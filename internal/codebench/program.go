@@ -8,6 +8,8 @@ package codebench
 
 import (
 	"bufio"
+	"cmp"
+	"debug/elf"
 	_ "embed"
 	"encoding/binary"
 	"errors"
@@ -16,9 +18,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"sort"
 	"strings"
-
-	"debug/elf"
 
 	"golang.org/x/sys/unix"
 )
@@ -51,6 +53,7 @@ type program struct {
 	file   *os.File // its memory from textBase on
 	fsBase uint64
 	symbol uint64 // address of "workloads"
+	funcs  []elf.Symbol
 }
 
 func (p *program) close() { p.file.Close() }
@@ -85,7 +88,11 @@ func load(path string) (*program, error) {
 		if s.Name == "workloads" {
 			p.symbol = s.Value
 		}
+		if elf.ST_TYPE(s.Info) == elf.STT_FUNC || elf.ST_TYPE(s.Info) == elf.STT_GNU_IFUNC {
+			p.funcs = append(p.funcs, s)
+		}
 	}
+	slices.SortStableFunc(p.funcs, func(a, b elf.Symbol) int { return cmp.Compare(a.Value, b.Value) })
 	if p.symbol == 0 {
 		return nil, fmt.Errorf("%s has no symbol workloads", path)
 	}
@@ -195,6 +202,15 @@ func parseMaps(text string) ([]mapping, error) {
 		return nil, errors.New("the program has no memory")
 	}
 	return out, nil
+}
+
+// name says where an address is.
+func (p *program) name(addr uint64) string {
+	i := sort.Search(len(p.funcs), func(i int) bool { return p.funcs[i].Value > addr })
+	if i == 0 {
+		return fmt.Sprintf("%#x", addr)
+	}
+	return fmt.Sprintf("%s+%#x", p.funcs[i-1].Name, addr-p.funcs[i-1].Value)
 }
 
 // ReadCode implements path.CodeReader.
