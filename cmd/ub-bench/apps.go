@@ -69,7 +69,7 @@ func (b *bencher) apps(ctx context.Context, f *appsFlags, args []string) error {
 	if f.same {
 		return b.appsSame(ctx, l, what)
 	}
-	b.heading(fmt.Sprintf("Servers in the sandbox, without and with bypass; medians of %d alternating rounds of %g s (nginx: %d of %d s).\nThe client runs natively, over loopback",
+	b.heading(fmt.Sprintf("Servers in the sandbox, without and with bypass; medians of at most %d alternating rounds of %g s (nginx: %d of %d s).\nThe client runs natively, over loopback",
 		b.rounds, f.seconds, b.wrkRounds(f), f.wrkSeconds()))
 	crossing, err := b.crossingCost(ctx)
 	if err != nil {
@@ -80,7 +80,8 @@ func (b *bencher) apps(ctx context.Context, f *appsFlags, args []string) error {
 	for _, s := range []struct {
 		name  string
 		start func(context.Context, apps.Launcher, *appsFlags) ([]*appCell, func() error, error)
-	}{{"redis", b.redisCells}, {"nginx", b.nginxCells}} {
+		limit time.Duration
+	}{{"redis", b.redisCells, 175 * time.Second}, {"nginx", b.nginxCells, 85 * time.Second}} {
 		if !what[s.name] {
 			continue
 		}
@@ -92,7 +93,7 @@ func (b *bencher) apps(ctx context.Context, f *appsFlags, args []string) error {
 		if s.name == "nginx" {
 			rounds = b.wrkRounds(f)
 		}
-		err = measureCells(ctx, cells, rounds)
+		err = measureCells(ctx, cells, rounds, f.limit(s.limit))
 		if err == nil {
 			rows = append(rows, b.printCells(cells, crossing)...)
 			err = printSites(cells)
@@ -112,6 +113,15 @@ func (f *appsFlags) wrkSeconds() int { return max(1, int(math.Round(f.seconds)))
 
 func (b *bencher) wrkRounds(f *appsFlags) int {
 	return max(1, int(math.Round(float64(b.rounds)*f.seconds/float64(f.wrkSeconds()))))
+}
+
+// limit is the time for a server's rounds: on a slow or busy machine there are fewer of them, so that all of it stays
+// under five minutes.
+func (f *appsFlags) limit(d time.Duration) time.Duration {
+	if f.full {
+		return noLimit
+	}
+	return d
 }
 
 // servers starts the server in both modes.
@@ -228,8 +238,10 @@ func (b *bencher) nginxCells(ctx context.Context, l apps.Launcher, f *appsFlags)
 	return cells, stop, nil
 }
 
-// measureCells measures all cells, round by round.
-func measureCells(ctx context.Context, cells []*appCell, rounds int) error {
+// measureCells measures all cells, round by round, at least once. It begins no other round that would take it beyond limit
+// if it were as long as the last.
+func measureCells(ctx context.Context, cells []*appCell, rounds int, limit time.Duration) error {
+	began := time.Now()
 	for _, c := range cells {
 		c.perSecond, c.total = map[mode][]float64{}, map[mode]*appTotal{}
 		for _, m := range appModes {
@@ -238,6 +250,7 @@ func measureCells(ctx context.Context, cells []*appCell, rounds int) error {
 	}
 	last := map[*appCell]map[mode]float64{}
 	for round := range rounds {
+		roundBegan := time.Now()
 		for i, c := range cells {
 			if round == 0 {
 				last[c] = map[mode]float64{}
@@ -266,6 +279,9 @@ func measureCells(ctx context.Context, cells []*appCell, rounds int) error {
 				c.perSecond[m] = append(c.perSecond[m], load.PerSecond)
 			}
 			c.paired = append(c.paired, last[c][on]/last[c][off])
+		}
+		if time.Since(began)+time.Since(roundBegan) > limit {
+			break
 		}
 	}
 	progress("")

@@ -170,7 +170,7 @@ func overall(all []*codeResult, variant int) (mean, worst float64, of string) {
 }
 
 func times(v float64) string {
-	if math.IsNaN(v) {
+	if math.IsNaN(v) || math.IsInf(v, 0) {
 		return "-"
 	}
 	return fmt.Sprintf("%.2fx", v)

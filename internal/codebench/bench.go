@@ -266,7 +266,7 @@ func cpuTime() time.Duration {
 func (b *Bench) call(w Workload, n uint64) uint64 {
 	var gpr [16]uint64
 	gpr[7], gpr[4] = n, b.n.call()
-	return b.n.run(&gpr, w.addr, 0x202, b.p.fsBase)
+	return b.n.run(&gpr, w.addr, 0x202, b.p.fsBase, 0)
 }
 
 // calibrate returns the number of iterations that take about targetTime natively.

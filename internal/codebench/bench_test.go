@@ -2,9 +2,13 @@ package codebench
 
 import (
 	"bytes"
+	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"ub/btc"
 	"ub/sentry/machine"
@@ -55,6 +59,64 @@ func TestMeasure(t *testing.T) {
 	if translated == 0 {
 		t.Error("nothing runs translated")
 	}
+}
+
+// TestNative runs code with given registers, vector registers among them, and comes back to Go as it was.
+func TestNative(t *testing.T) {
+	if err := machine.Supported(); err != nil {
+		t.Skip(err)
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	old, err := quiet()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer setMask(old)
+	n, err := newNative(&program{maps: []mapping{{start: stackBase, end: stackBase + stackSize, read: true, write: true}}, file: memfd(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.close()
+	const codeOff, fsOff = 0xc00, 0x90
+	copy(n.gate[codeOff:], "\x66\x48\x0f\x7e\xc0"+ // movq rax, xmm0
+		"\x48\x01\xf8"+ // add rax, rdi
+		"\x4c\x01\xf8"+ // add rax, r15
+		"\x64\x48\x03\x04\x25\x00\x00\x00\x00"+ // add rax, fs:[0]
+		"\xc3")
+	copy(n.gate[fsOff:], "\x07")
+	area := bytesAt(stackBase+4096, 4096) // aligned by 64
+	area[160] = 42                        // XMM0
+	area[512] = 2                         // SSE is in it
+	copy(area[24:], "\x80\x1f\x00\x00")   // MXCSR
+	for i := range 3 {
+		var gpr [16]uint64
+		gpr[7], gpr[15], gpr[4] = 1000, 200, n.call()
+		if got := n.run(&gpr, gateAt+codeOff, 0x202, gateAt+fsOff, stackBase+4096); got != 1249 {
+			t.Errorf("run %d: %d, want 1249", i, got)
+		}
+	}
+	// Go lives: memory, the scheduler, signals.
+	setMask(old)
+	done := make(chan []byte)
+	go func() { runtime.GC(); done <- make([]byte, 1<<20) }()
+	if len(<-done) != 1<<20 {
+		t.Error("nonsense")
+	}
+}
+
+// memfd returns a file as large as a program's memory.
+func memfd(t *testing.T) *os.File {
+	fd, err := unix.MemfdCreate("test", unix.MFD_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := os.NewFile(uintptr(fd), "test")
+	t.Cleanup(func() { f.Close() })
+	if err := f.Truncate(imageSize); err != nil {
+		t.Fatal(err)
+	}
+	return f
 }
 
 func TestParseMaps(t *testing.T) {

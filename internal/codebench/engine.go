@@ -144,7 +144,7 @@ func (e *engine) run(arg uint64, grow bool, timed func(native bool)) (result uin
 	natively := func() uint64 {
 		timed(true)
 		defer timed(false)
-		return e.n.run(&r.GPR, r.RIP, r.Flags, r.FSBase)
+		return e.n.run(&r.GPR, r.RIP, r.Flags, r.FSBase, vectorState(e.th))
 	}
 	note := func(what, why string) { e.c.note(what, e.p.name(r.RIP), why) }
 	code, ok := e.code(r.RIP, grow)
@@ -212,6 +212,10 @@ func (e *engine) run(arg uint64, grow bool, timed func(native bool)) (result uin
 		}
 	}
 }
+
+// vectorState returns where the thread's vector registers are after a run, as an XSAVE area; 0: translated code does not
+// touch any.
+func vectorState(*machine.Thread) uintptr { return 0 }
 
 // why says which instruction is not translated.
 func (e *engine) why(rip uint64) string {

@@ -16,6 +16,8 @@ type context struct {
 	hostSP uint64
 	hostBP uint64
 	hostFS uint64
+	xsave  uintptr // area of XSAVE to load vector registers from, or 0
+	mxcsr  uint64  // this process's
 }
 
 //go:noescape
@@ -103,11 +105,12 @@ func bytesAt(addr uintptr, size int) []byte {
 }
 
 // run executes natively from a state until the function that it is in returns to the gate, and returns RAX. The thread
-// must be quiet.
-func (n *native) run(gpr *[16]uint64, rip, flags, fsBase uint64) uint64 {
+// must be quiet. Vector registers are taken from an XSAVE area outside of Go's memory; with 0 they hold anything.
+func (n *native) run(gpr *[16]uint64, rip, flags, fsBase uint64, xsave uintptr) uint64 {
 	n.ctx.gpr = *gpr
 	n.ctx.flags = flags
 	n.ctx.fsBase = fsBase
+	n.ctx.xsave = xsave
 	binary.LittleEndian.PutUint64(n.gate[jumpOff:], rip)
 	runNative(n.ctx)
 	return n.ctx.gpr[0]

@@ -7,6 +7,8 @@
 #define HOSTFS 160(R15)
 #define FLAGS 128(R15)
 #define FSBASE 136(R15)
+#define XSAVE 168(R15)
+#define MXCSR 176(R15)
 
 // func runNative(c *context)
 //
@@ -20,6 +22,14 @@ TEXT ·runNative(SB), NOSPLIT, $0-8
 	MOVQ AX, HOSTFS
 	MOVQ FSBASE, AX
 	BYTE $0xf3; BYTE $0x48; BYTE $0x0f; BYTE $0xae; BYTE $0xd0 // WRFSBASE RAX
+	STMXCSR MXCSR
+	MOVQ XSAVE, CX
+	TESTQ CX, CX
+	JEQ novector
+	MOVL $0xe6, AX // SSE, AVX and the three parts of AVX-512; those that do not exist are ignored
+	MOVL $0, DX
+	BYTE $0x48; BYTE $0x0f; BYTE $0xae; BYTE $0x29 // XRSTOR64 [RCX]
+novector:
 	PUSHQ FLAGS
 	POPFQ
 	MOVQ GPR(0), AX
@@ -46,6 +56,7 @@ TEXT ·nativeReturn(SB), NOSPLIT|NOFRAME, $0-0
 	MOVQ AX, GPR(0)
 	MOVQ HOSTFS, AX
 	BYTE $0xf3; BYTE $0x48; BYTE $0x0f; BYTE $0xae; BYTE $0xd0 // WRFSBASE RAX
+	LDMXCSR MXCSR
 	MOVQ HOSTSP, SP
 	XCHGQ BP, HOSTBP // what it holds afterwards does not matter
 	CLD
