@@ -120,8 +120,27 @@ func TestSymbols(t *testing.T) {
 	}
 	before := []statfile.Site{{Entry: addrs[0], Space: 1, Entered: 5, Bypassed: 4}}
 	after := []statfile.Site{{Entry: addrs[1], Space: 1, Entered: 7}, {Entry: addrs[0], Space: 1, State: statfile.Live, Entered: 25, Bypassed: 20}}
-	got := s.Sites(before, after)
+	got := s.Sites(before, after, nil)
 	if len(got) != 2 || got[0].Name != "read+0x12" || got[0].Entered != 20 || got[0].Bypassed != 16 || got[1].Name != "write+0x25" {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestStops(t *testing.T) {
+	code := append(make([]byte, 0x10), 0x0f, 0xa2) // cpuid
+	s := newSymbols(0x1000, code, []elf.Symbol{{Name: "f", Info: uint8(elf.STT_FUNC), Section: 1, Value: 0x1000, Size: 0x12}})
+	const base = 0x7f0000000000
+	blobs := []statfile.Blob{
+		{Space: 1, Entries: []statfile.Entry{{RIP: base + 0x1000}}, Lines: []statfile.Entry{{RIP: 0x99}}},
+		{Space: 1, Entries: []statfile.Entry{{RIP: base + 0x1000}}, Sources: []statfile.Source{{Addr: base + 0x1000, Code: code[:0x10]}},
+			Lines: []statfile.Entry{{RIP: base + 0x1000}, {RIP: base + 0x1010}, {RIP: 0}, {RIP: base + 0x1010}}},
+		{Space: 2, Entries: []statfile.Entry{{RIP: base + 0x1000}}},
+	}
+	got := s.Stops(blobs, 1, base+0x1000, base)
+	if len(got) != 1 || got[0].Name != "f+0x10" || got[0].Text == "" {
+		t.Errorf("%+v", got)
+	}
+	if got := s.Stops(blobs, 1, base+0x1001, base); got != nil {
 		t.Errorf("%+v", got)
 	}
 }

@@ -169,6 +169,14 @@ func (s *Server) Sites() []statfile.Site {
 	return s.stats.Sites()
 }
 
+// Blobs returns the sandbox's journal of translations; none unless the mode is On.
+func (s *Server) Blobs() []statfile.Blob {
+	if s.stats == nil {
+		return nil
+	}
+	return s.stats.Blobs()
+}
+
 // freePort returns a TCP port of the loopback interface that nobody has at the moment.
 func freePort() (int, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -19,6 +19,9 @@ const libcPath = "/lib/x86_64-linux-gnu/libc.so.6"
 type Symbols struct {
 	sites map[uint64]bool // addresses behind syscall instructions, as in the file
 	funcs []elf.Symbol    // sorted by Value
+
+	textAt uint64 // the library's code, in the file's addresses
+	text   []byte
 }
 
 // LibcSymbols reads the C library.
@@ -44,7 +47,7 @@ func LibcSymbols() (*Symbols, error) {
 }
 
 func newSymbols(addr uint64, code []byte, syms []elf.Symbol) *Symbols {
-	s := &Symbols{sites: map[uint64]bool{}}
+	s := &Symbols{sites: map[uint64]bool{}, textAt: addr, text: code}
 	for i := 0; ; {
 		k := bytes.Index(code[i:], []byte{0x0f, 0x05})
 		if k < 0 {
@@ -97,6 +100,7 @@ func (s *Symbols) Name(base, addr uint64) string {
 // NamedSite is a site with a name, and what it counted in an interval.
 type NamedSite struct {
 	Name                               string
+	Stops                              []Stop // at which the newest translation ends
 	State                              string
 	Space                              uint32
 	Entered, Bypassed, Misses, Stopped uint64
@@ -104,7 +108,7 @@ type NamedSite struct {
 }
 
 // Sites returns what sites have counted between two looks at them, most often entered first.
-func (s *Symbols) Sites(before, after []statfile.Site) []NamedSite {
+func (s *Symbols) Sites(before, after []statfile.Site, blobs []statfile.Blob) []NamedSite {
 	type key struct {
 		space uint32
 		entry uint64
@@ -128,6 +132,7 @@ func (s *Symbols) Sites(before, after []statfile.Site) []NamedSite {
 			Name: s.Name(base[v.Space], v.Entry), State: v.State.String(), Space: v.Space,
 			Entered: v.Entered - o.Entered, Bypassed: v.Bypassed - o.Bypassed, Misses: v.Misses - o.Misses, Stopped: v.Stops - o.Stops,
 			Translations: v.Translations, CodeBytes: v.CodeBytes,
+			Stops: s.Stops(blobs, v.Space, v.Entry, base[v.Space]),
 		})
 	}
 	slices.SortStableFunc(out, func(a, b NamedSite) int {

@@ -10,16 +10,16 @@ import (
 
 // printCells prints the tables of cells and returns their rows. crossing is what one costs, in nanoseconds.
 func (b *bencher) printCells(cells []*appCell, crossing float64) []row {
-	speed := [][]string{{"requests/s: " + cells[0].program, "sandbox", "bypass", "ratio", "min", "max", "syscalls", "crossings", "bypassed"}}
+	speed := [][]string{{"requests/s: " + cells[0].program, "sandbox", "bypass", "ratio", "min", "max", "CPU ratio", "syscalls", "crossings", "bypassed"}}
 	costs := [][]string{{"µs per request: " + cells[0].program, "", "clock", "Sentry+BTC", "stub", "client", "others", "idle", "stolen", "crossings", "misses", "stops", "faults"}}
 	var rows []row
-	logs := 0.0
+	logs, cpuLogs := 0.0, 0.0
 	for _, c := range cells {
 		of, on_ := c.total[off].perRequest(), c.total[on].perRequest()
 		// Without bypass nothing is counted; the program is the same, and each of its system calls is a crossing.
 		of.crossings = on_.syscalls
 		speed = append(speed, []string{c.name, fmt.Sprintf("%.0f", median(c.perSecond[off])), fmt.Sprintf("%.0f", median(c.perSecond[on])),
-			fmt.Sprintf("%.2fx", c.ratio()), fmt.Sprintf("%.2fx", minOf(c.paired)), fmt.Sprintf("%.2fx", maxOf(c.paired)),
+			fmt.Sprintf("%.2fx", c.ratio()), fmt.Sprintf("%.2fx", minOf(c.paired)), fmt.Sprintf("%.2fx", maxOf(c.paired)), times(of.server() / on_.server()),
 			fmt.Sprintf("%.2f", on_.syscalls), fmt.Sprintf("%.2f", on_.crossings), percent(on_.share)})
 		for _, m := range appModes {
 			p := of
@@ -39,7 +39,7 @@ func (b *bencher) printCells(cells []*appCell, crossing float64) []row {
 			e.PerRequest = map[string]float64{
 				"wall_us": p.wall, "sentry_us": p.sentry, "stub_us": p.stub, "gofer_us": p.gofer, "client_us": p.client,
 				"other_us": p.other, "idle_us": p.idle, "steal_us": p.steal,
-				"crossings": p.crossings, "syscalls": on_.syscalls, "estimated_crossing_us": p.crossings * crossing / 1000,
+				"server_us": p.server(), "crossings": p.crossings, "syscalls": on_.syscalls, "estimated_crossing_us": p.crossings * crossing / 1000,
 			}
 			if m == on {
 				e.Ratio = c.ratio()
@@ -49,9 +49,11 @@ func (b *bencher) printCells(cells []*appCell, crossing float64) []row {
 			rows = append(rows, e)
 		}
 		logs += math.Log(c.ratio())
+		cpuLogs += math.Log(of.server() / on_.server())
 	}
 	table(speed)
-	fmt.Printf("\ngeometric mean %.2fx, worst %.2fx\n\n", math.Exp(logs/float64(len(cells))), worst(cells))
+	n := float64(len(cells))
+	fmt.Printf("\ngeometric mean %s, worst %s; of the server's processor time per request %s\n\n", times(math.Exp(logs/n)), times(worst(cells)), times(math.Exp(cpuLogs/n)))
 	table(costs)
 	fmt.Println(`
 Sentry+BTC, stub (the program's own code, run natively) and client are processor time; others is the rest of the machine's load.
@@ -84,8 +86,11 @@ func maxOf(v []float64) float64 {
 	return m
 }
 
-// maxSites bounds how many sites are listed of a server.
-const maxSites = 16
+// maxSites bounds how many sites are listed of a server, maxStops of how many places of each.
+const (
+	maxSites = 16
+	maxStops = 6
+)
 
 // printSites lists the sites of the servers with bypass: which calls are followed by a gap that is run by BTC, and how that
 // ends. Calls that are not in the list cross always.
@@ -97,15 +102,26 @@ func printSites(cells []*appCell) error {
 	for _, s := range sortedSites(cells) {
 		n := s.Counters()
 		lines := [][]string{{"gap behind", "space", "state", "entered", "bypassed", "misses", "stops", "versions", "code bytes"}}
-		for i, v := range syms.Sites(nil, s.Sites()) {
+		var stops [][]string
+		for i, v := range syms.Sites(nil, s.Sites(), s.Blobs()) {
 			if i == maxSites {
 				break
+			}
+			for k, x := range v.Stops {
+				if v.Stopped == 0 || k == maxStops {
+					break
+				}
+				stops = append(stops, []string{v.Name, x.Name, x.Text})
 			}
 			lines = append(lines, []string{v.Name, fmt.Sprint(v.Space), v.State, fmt.Sprint(v.Entered), fmt.Sprint(v.Bypassed), fmt.Sprint(v.Misses),
 				fmt.Sprint(v.Stopped), fmt.Sprint(v.Translations), fmt.Sprint(v.CodeBytes)})
 		}
 		table(lines)
 		fmt.Println()
+		if len(stops) > 0 {
+			table(append([][]string{{"gap behind", "its translation ends at", "instruction"}}, stops...))
+			fmt.Println()
+		}
 		cells := [][]string{{"counter of the whole sandbox", ""}}
 		for i, v := range n {
 			if v != 0 {
