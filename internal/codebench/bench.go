@@ -20,6 +20,7 @@ type Bench struct {
 	m     *machine.Machine
 	w     *machine.Window
 	th    *machine.Thread
+	area  []byte // of the thread, see newArea
 	p     *program
 	n     *native
 	arena arena
@@ -72,6 +73,12 @@ func New(dir string) (b *Bench, err error) {
 		}
 	}
 	if b.th, err = b.m.NewThread(); err != nil {
+		return b, err
+	}
+	if b.area, err = newArea(); err != nil {
+		return b, err
+	}
+	if err := b.th.LoadVec(b.area); err != nil {
 		return b, err
 	}
 	b.arena, err = findArena(uintptr(b.m.Env().Syms[0]))

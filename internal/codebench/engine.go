@@ -29,6 +29,7 @@ type engine struct {
 	th   *machine.Thread
 	p    *program
 	n    *native
+	area []byte // the vector state that the thread works on, when it runs natively
 	opts btc.Options
 
 	root    uint64
@@ -61,7 +62,7 @@ func (c *counts) outside() int { return c.misses + c.stops + c.faults + c.fuels 
 
 func (b *Bench) newEngine(root uint64, o btc.Options) *engine {
 	return &engine{
-		m: b.m, w: b.w, th: b.th, p: b.p, n: b.n, opts: o, root: root,
+		m: b.m, w: b.w, th: b.th, p: b.p, n: b.n, area: b.area, opts: o, root: root,
 		entries: []uint64{root}, hints: path.Hints{}, codes: map[uint64]machine.Code{}, bad: map[uint64]string{},
 	}
 }
@@ -144,7 +145,8 @@ func (e *engine) run(arg uint64, grow bool, timed func(native bool)) (result uin
 	natively := func() uint64 {
 		timed(true)
 		defer timed(false)
-		return e.n.run(&r.GPR, r.RIP, r.Flags, r.FSBase, vectorState(e.th))
+		e.th.StoreVec(e.area)
+		return e.n.run(&r.GPR, r.RIP, r.Flags, r.FSBase, addrOf(e.area))
 	}
 	note := func(what, why string) { e.c.note(what, e.p.name(r.RIP), why) }
 	code, ok := e.code(r.RIP, grow)
@@ -155,6 +157,9 @@ func (e *engine) run(arg uint64, grow bool, timed func(native bool)) (result uin
 	}
 	for {
 		e.c.entered++
+		if v := code.Vec(); v > e.th.Vec() {
+			e.th.SetVec(v) // and it stays: as an entry in production starts at the level that it is going to need
+		}
 		x := e.th.Run(e.w, code)
 		switch x.Reason {
 		case machine.ExitSyscall:
@@ -212,10 +217,6 @@ func (e *engine) run(arg uint64, grow bool, timed func(native bool)) (result uin
 		}
 	}
 }
-
-// vectorState returns where the thread's vector registers are after a run, as an XSAVE area; 0: translated code does not
-// touch any.
-func vectorState(*machine.Thread) uintptr { return 0 }
 
 // why says which instruction is not translated.
 func (e *engine) why(rip uint64) string {

@@ -6,6 +6,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"ub/sentry/machine"
 )
 
 // context is a state of the program, and this process's while the program runs. native_amd64.s knows the offsets.
@@ -103,6 +105,19 @@ func bytesAt(addr uintptr, size int) []byte {
 	// A conversion that vet can't mistake for arithmetic on a pointer of Go's.
 	return unsafe.Slice(*(**byte)(unsafe.Pointer(&addr)), size)
 }
+
+// newArea returns an XSAVE area with everything in its initial state.
+func newArea() ([]byte, error) {
+	b, err := unix.Mmap(-1, 0, machine.VecAreaSize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return nil, fmt.Errorf("a place for vector registers: %w", err)
+	}
+	binary.LittleEndian.PutUint32(b[24:], 0x1f80) // MXCSR
+	return b, nil
+}
+
+// addrOf is where b, which is not of Go's memory, is.
+func addrOf(b []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(b))) }
 
 // run executes natively from a state until the function that it is in returns to the gate, and returns RAX. The thread
 // must be quiet. Vector registers are taken from an XSAVE area outside of Go's memory; with 0 they hold anything.
