@@ -143,6 +143,18 @@ func TestStops(t *testing.T) {
 	if got := s.Stops(blobs, 1, base+0x1001, base); got != nil {
 		t.Errorf("%+v", got)
 	}
+	// In the program: found by the code before it.
+	prog := []byte("\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x90\x90\xff\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\xf4")
+	s.program, s.progAt, s.prog = "prog", 0x5000, prog
+	for _, c := range []struct {
+		code []byte
+		want uint64
+	}{{prog[:13], 0x500d}, {prog[15:28], 0x501c}, {prog[1:13], 0}, {[]byte("something else than that"), 0}} {
+		at, ok := s.inProgram([]statfile.Source{{Addr: 0x7000, Code: c.code}}, 0x7000+uint64(len(c.code)))
+		if at != c.want || ok != (c.want != 0) {
+			t.Errorf("% x is at %#x, %v, want %#x", c.code, at, ok, c.want)
+		}
+	}
 }
 
 func TestBytes(t *testing.T) {

@@ -28,6 +28,11 @@ const (
 	On     Mode = "on"     // in the sandbox with bypass
 )
 
+// Program returns the path of the server with this name.
+func Program(name string) string {
+	return map[string]string{"redis": redisServer, "nginx": nginxServer}[name]
+}
+
 // Launcher starts servers.
 type Launcher struct {
 	UB    string   // path of ub

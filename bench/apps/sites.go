@@ -22,6 +22,10 @@ type Symbols struct {
 
 	textAt uint64 // the library's code, in the file's addresses
 	text   []byte
+
+	program string // the same of the program, if it is known
+	progAt  uint64
+	prog    []byte
 }
 
 // LibcSymbols reads the C library.

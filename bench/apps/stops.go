@@ -1,8 +1,11 @@
 package apps
 
 import (
+	"bytes"
 	"cmp"
+	"debug/elf"
 	"fmt"
+	"path/filepath"
 	"slices"
 
 	"ub/sentry/statfile"
@@ -37,20 +40,74 @@ func (s *Symbols) Stops(blobs []statfile.Blob, space uint32, entry, base uint64)
 			continue
 		}
 		seen[l.RIP] = true
-		out = append(out, Stop{s.Name(base, l.RIP), s.instruction(l.RIP - base)})
+		off := l.RIP - base
+		if inText(s.textAt, s.text, off) {
+			out = append(out, Stop{s.Name(base, l.RIP), instruction(s.textAt, s.text, off)})
+			continue
+		}
+		at, ok := s.inProgram(blob.Sources, l.RIP)
+		if !ok {
+			out = append(out, Stop{Name: fmt.Sprintf("%#x", l.RIP)})
+			continue
+		}
+		out = append(out, Stop{fmt.Sprintf("%s %#x", s.program, at), instruction(s.progAt, s.prog, at)})
 	}
 	slices.SortFunc(out, func(a, b Stop) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Text, b.Text)) })
 	return out
 }
 
-// instruction reads an instruction from the library's file.
-func (s *Symbols) instruction(off uint64) string {
-	if off < s.textAt || off-s.textAt >= uint64(len(s.text)) {
+// SetProgram tells of the program itself, so that places in it get names too.
+func (s *Symbols) SetProgram(path string) error {
+	f, err := elf.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	text := f.Section(".text")
+	if text == nil {
+		return fmt.Errorf("%s has no section .text", path)
+	}
+	s.program, s.progAt = filepath.Base(path), text.Addr
+	s.prog, err = text.Data()
+	return err
+}
+
+// minUnique is how many bytes of code are taken for unique in a program.
+const minUnique = 12
+
+// inProgram finds the program's address that is at rip in memory, by the code before it, which a translation has.
+func (s *Symbols) inProgram(sources []statfile.Source, rip uint64) (uint64, bool) {
+	for _, r := range sources {
+		if r.Addr+uint64(len(r.Code)) != rip {
+			continue
+		}
+		for n := minUnique; n <= len(r.Code); n++ {
+			tail := r.Code[len(r.Code)-n:]
+			i := bytes.Index(s.prog, tail)
+			if i < 0 {
+				return 0, false
+			}
+			if bytes.Contains(s.prog[i+1:], tail) {
+				continue // not unique yet
+			}
+			return s.progAt + uint64(i+n), true
+		}
+	}
+	return 0, false
+}
+
+func inText(at uint64, text []byte, addr uint64) bool {
+	return addr >= at && addr-at < uint64(len(text))
+}
+
+// instruction reads an instruction from a file's code, which is at address at.
+func instruction(at uint64, text []byte, addr uint64) string {
+	if !inText(at, text, addr) {
 		return ""
 	}
-	b := s.text[off-s.textAt:]
+	b := text[addr-at:]
 	b = b[:min(len(b), 15)]
-	in, err := x86.Decode(b, off)
+	in, err := x86.Decode(b, addr)
 	if err != nil {
 		return fmt.Sprintf("%v: % x", err, b[:min(len(b), 8)])
 	}

@@ -381,7 +381,8 @@ func (t *appTotal) perRequest() perRequest {
 	return p
 }
 
-func sortedSites(cells []*appCell) []*apps.Server {
+// bypassing returns the servers with bypass.
+func bypassing(cells []*appCell) []*apps.Server {
 	var out []*apps.Server
 	for _, c := range cells {
 		if s := c.server[on]; !slices.Contains(out, s) {

@@ -99,7 +99,10 @@ func printSites(cells []*appCell) error {
 	if err != nil {
 		return err
 	}
-	for _, s := range sortedSites(cells) {
+	if err := syms.SetProgram(apps.Program(cells[0].program)); err != nil {
+		return err
+	}
+	for _, s := range bypassing(cells) {
 		n := s.Counters()
 		lines := [][]string{{"gap behind", "space", "state", "entered", "bypassed", "misses", "stops", "versions", "code bytes"}}
 		var stops [][]string
