@@ -132,7 +132,7 @@ func (t *translator) branch() (stop string) {
 		ref := t.stack(0)
 		t.fault(FaultAccess)
 		t.e.gsLoad(8, regTarget, ref)
-		t.c.prove(ref.n)
+		t.c.prove(ref)
 		t.moveRSP(retSize(in))
 		t.indirect()
 	case x86.FlowSyscall:
@@ -157,7 +157,7 @@ func (t *translator) loadTarget() (stop string) {
 		}
 		t.fault(FaultAccess)
 		t.e.gsLoad(8, regTarget, ref)
-		t.c.prove(ref.n)
+		t.c.prove(ref)
 		t.release(ref.n)
 		return ""
 	}

@@ -202,6 +202,7 @@ func (t *translator) edge(b *path.Block, conform bool) {
 	}
 	j := &t.joins[b.Index]
 	if conform {
+		t.shift(&j.state)
 		t.conform(&j.state)
 	}
 	c := t.c.clean()
@@ -212,9 +213,61 @@ func (t *translator) edge(b *path.Block, conform bool) {
 	if !t.c.covers(&j.state) {
 		t.unsettled = true
 		if j.limited {
+			// Addresses that get further away from what is known of them in each round would do so for ever.
+			for _, n := range allocOrder {
+				if x, y := c.at(n), j.state.at(n); x.sane && y.sane && (x.lo < y.lo || x.hi > y.hi) {
+					c.drop(n)
+				}
+			}
 			c = meet(&j.limit, &c)
 		}
 		j.limit, j.limited = c, true
+	}
+}
+
+// shift moves registers that hold what s wants at another distance by the difference: the pointers of a loop, which have
+// moved on since its start.
+func (t *translator) shift(s *cache) {
+	for _, n := range allocOrder {
+		x, y := t.c.at(n), s.at(n)
+		if !s.busy(n) || x.konst || x.fs {
+			continue
+		}
+		var by int64
+		found, agree := false, true
+		want := func(d int64) {
+			agree = agree && (!found || d == by)
+			found, by = true, d
+		}
+		for g := range s.val {
+			if l, m := s.val[g], t.c.val[g]; l.n == n && m.n == n {
+				want(int64(m.delta) - int64(l.delta))
+			}
+			if l, m := s.san[g], t.c.san[g]; l.n == n && m.n == n {
+				want(int64(m.delta) - int64(l.delta))
+			}
+		}
+		if x.hasEA && y.hasEA && x.expr == y.expr {
+			want(int64(y.disp) - int64(x.disp))
+		}
+		if !found || !agree || by == 0 || by > maxDelta || by < -maxDelta {
+			continue
+		}
+		d := int32(by)
+		t.e.lea(n, n, 0, 0, d)
+		for g := range t.c.val {
+			if t.c.val[g].n == n {
+				t.c.val[g].delta -= d
+			}
+			if t.c.san[g].n == n {
+				t.c.san[g].delta -= d
+			}
+		}
+		x.disp += d
+		x.lo, x.hi = x.lo+d, x.hi+d
+		if x.lo < -walkLimit || x.hi > walkLimit {
+			t.c.drop(n)
+		}
 	}
 }
 
@@ -278,10 +331,34 @@ func (t *translator) establish(b *path.Block) {
 			t.sanitized(g)
 		}
 	}
+	wantEA := func(m *x86.Mem) {
+		key := exprOf(m)
+		for _, r := range []x86.Reg{m.Base, m.Index} {
+			if r < 16 && written&(1<<r) != 0 {
+				return
+			}
+		}
+		back := false
+		for i := range j.back.r {
+			back = back || j.back.r[i].hasEA && j.back.r[i].expr == key
+			if r := &t.c.r[i]; r.hasEA && r.expr == key {
+				return
+			}
+		}
+		// At most three are in use at a time: a base or index from its slot, the address, and the tag that is checked.
+		if back && n < numReserved-1 && t.c.unpinned() >= 3 {
+			n++
+			t.expression(m)
+		}
+	}
 	for i := range b.Insts {
 		x := &b.Insts[i]
 		if x.Flow != x86.FlowNext {
 			break
+		}
+		if x.HasMem && x.Op != x86.OpLEA && x.Class == x86.ClassPlain && x.Mem.Index != x86.NoReg && x.Mem.Base != x86.RIP &&
+			x.Mem.Seg == x86.SegNone && t.addressStop(&x.Mem, memSize(x)) == "" {
+			wantEA(&x.Mem)
 		}
 		if x.HasMem && x.Op != x86.OpLEA && x.Class == x86.ClassPlain && x.Mem.Base < 16 && x.Mem.Index == x86.NoReg &&
 			x.Mem.Seg == x86.SegNone && x.Mem.Disp < nearDisp && x.Mem.Disp > -nearDisp {
@@ -299,6 +376,23 @@ func (t *translator) establish(b *path.Block) {
 		written |= x.Writes
 	}
 	t.c.unpin()
+}
+
+// loopsWantMore reports whether a loop comes round with addresses that its head does not have: the next round looks whether
+// they can be had in front of it.
+func (t *translator) loopsWantMore() bool {
+	for i := range t.joins {
+		j := &t.joins[i]
+		if !j.hasBack || !t.polls[i] || t.o.NoJoins {
+			continue
+		}
+		for _, n := range allocOrder {
+			if j.back.at(n).sane && j.back.busy(n) && !j.state.covers(&j.back) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // stub returns where the runtime enters b: at its label, or, when that expects something in the reserved registers, at

@@ -65,11 +65,15 @@ func (t *translator) plain() (stop string) {
 	if in.HasMem {
 		s = s.Mem(ref.x86())
 	}
-	t.emit(in, s, ref.n)
+	t.emit(in, s, ref)
 	for i, v := range virtuals {
 		if n := written[i]; n != 0 {
 			san := t.c.san[v]
-			t.setNew(v, n)
+			if stepped {
+				t.setStepped(v, n, step)
+			} else {
+				t.setNew(v, n)
+			}
 			if stepped && san.ok() && san.n != n {
 				t.c.san[v] = san.plus(step)
 			}
@@ -79,9 +83,8 @@ func (t *translator) plain() (stop string) {
 	return ""
 }
 
-// emit emits the current instruction, or a variant of it, with its fault record; the address is in native register n, 0
-// for none.
-func (t *translator) emit(in *x86.Inst, s x86.Subst, n uint8) {
+// emit emits the current instruction, or a variant of it, with its fault record; ref is where its memory operand is.
+func (t *translator) emit(in *x86.Inst, s x86.Subst, ref memRef) {
 	switch {
 	case in.Op == x86.OpDIV || in.Op == x86.OpIDIV:
 		t.fault(FaultDivide)
@@ -91,8 +94,8 @@ func (t *translator) emit(in *x86.Inst, s x86.Subst, n uint8) {
 		t.fault(FaultAccess)
 	}
 	t.e.inst(in, s)
-	if n != 0 && !in.Masked {
-		t.c.prove(n)
+	if !in.Masked {
+		t.c.prove(ref)
 	}
 }
 
@@ -208,7 +211,7 @@ func (t *translator) onSlot() bool {
 	case val.ok() || t.usedLater(v):
 		return false
 	}
-	t.emit(in, x86.Subst{}.Mem(slotMem(v)), 0)
+	t.emit(in, x86.Subst{}.Mem(slotMem(v)), memRef{})
 	if writes {
 		if stepped {
 			t.c.val[v] = val.plus(step)

@@ -99,7 +99,7 @@ func Translate(p *path.Path, o Options) (*Blob, error) {
 		if err != nil {
 			return nil, err
 		}
-		if !t.unsettled {
+		if !t.unsettled && !(round == 1 && t.loopsWantMore()) {
 			return blob, nil
 		}
 		if round == maxRounds {
@@ -253,16 +253,24 @@ func (t *translator) inst() (stop string) {
 	return fmt.Sprintf("no translation for class %d", in.Class)
 }
 
-// flushEarly writes back before a compare whose result the block's last instruction branches on, rather than between
-// the two, so that the processor still fuses them.
+// flushEarly writes back before a compare whose result the block's last instruction branches on, and moves the pointers
+// of a loop, rather than between the two, so that the processor still fuses them.
 func (t *translator) flushEarly() {
-	if t.c.dirty == 0 || t.i != len(t.b.Insts)-2 || t.b.Last() == nil {
+	if t.i != len(t.b.Insts)-2 || t.b.Last() == nil {
 		return
 	}
 	j := t.b.Last()
-	if j.Flow == x86.FlowCond && t.in.Class == x86.ClassPlain && t.p.BlockAt(j.Target) != nil &&
-		!slices.ContainsFunc(virtuals[:], func(v x86.Reg) bool { return t.in.Writes&(1<<v) != 0 }) {
-		t.flush()
+	if j.Flow != x86.FlowCond || t.in.Class != x86.ClassPlain ||
+		slices.ContainsFunc(virtuals[:], func(v x86.Reg) bool { return t.in.Writes&(1<<v) != 0 }) {
+		return
+	}
+	to := t.p.BlockAt(j.Target)
+	if to == nil {
+		return
+	}
+	t.flush()
+	if t.jumpsBackward(to) && t.in.Writes == 0 {
+		t.shift(&t.joins[to.Index].state)
 	}
 }
 
