@@ -12,6 +12,7 @@ import (
 	"gvisor.dev/gvisor/pkg/sentry/platform"
 
 	"ub/btc"
+	"ub/hot"
 	"ub/path"
 	"ub/sentry/machine"
 	"ub/sentry/statfile"
@@ -20,6 +21,7 @@ import (
 // engine owns sites and blobs: which addresses are entries, what they were made from, and when they must go.
 type engine struct {
 	config   statfile.Config
+	policy   hot.Config // config in ticks
 	stats    *statfile.File
 	counters *statfile.Counters
 	arena    arena
@@ -55,6 +57,12 @@ type engine struct {
 	tableSites [statfile.NumSites]*site
 
 	recheckNext int // index into blobs
+
+	// noGap stands for gaps that there is no room for.
+	noGap *gap
+	// tableGaps is the gaps in the gap table, freeGaps its free slots.
+	tableGaps [statfile.NumGaps]*gap
+	freeGaps  []int
 
 	// plans are recent translations by their site, for other address spaces with the same code in the same place.
 	plans map[uint64]*plan
@@ -102,6 +110,7 @@ const (
 func newEngine(a arena, config statfile.Config, stats *statfile.File) *engine {
 	e := &engine{
 		config:      config,
+		policy:      policyConfig(&config),
 		stats:       stats,
 		counters:    stats.Counters(),
 		arena:       a,
@@ -119,6 +128,14 @@ func newEngine(a arena, config statfile.Config, stats *statfile.File) *engine {
 	}
 	for i := range e.freeSlots {
 		e.freeSlots[i] = i
+	}
+	for i := range statfile.NumGaps {
+		e.freeGaps = append(e.freeGaps, i)
+	}
+	e.noGap = &gap{slot: -1}
+	e.noGap.Data = e.noGap
+	if config.Controller == 0 {
+		e.noGap.HasCode(&e.policy, 0)
 	}
 	return e
 }
@@ -150,7 +167,10 @@ func (e *engine) dropSpace(as *addressSpace) {
 			e.freeSlots = append(e.freeSlots, s.slot)
 		}
 	}
-	as.sites, as.hints, as.maps = nil, nil, mapSet{}
+	for _, g := range as.gaps {
+		e.unlistGapLocked(g)
+	}
+	as.sites, as.gaps, as.hints, as.maps = nil, nil, nil, mapSet{}
 	delete(e.spaces, as)
 	e.counters.Add(statfile.SpacesLive, -1)
 	e.mu.Unlock()
@@ -165,7 +185,7 @@ func (e *engine) nominate(as *addressSpace, rip uint64) {
 		return
 	}
 	s := e.siteLocked(as, rip)
-	if s == nil || s.state == statfile.Live {
+	if s == nil || s.state == statfile.Live || as.tried(rip, ticks()) {
 		return
 	}
 	e.enqueueLocked(request{s: s})

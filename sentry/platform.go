@@ -30,7 +30,7 @@ func newPlatform(inner *systrap.Systrap, m *machine.Machine, config statfile.Con
 		config:   config,
 		stats:    stats,
 		counters: stats.Counters(),
-		identify: identifierConfig(&config),
+		identify: policyConfig(&config),
 		engine:   newEngine(realArena{m}, config, stats),
 		threads: func() (btcThread, error) {
 			t, err := m.NewThread()
@@ -42,15 +42,6 @@ func newPlatform(inner *systrap.Systrap, m *machine.Machine, config statfile.Con
 	}
 	go p.engine.work() // S/R-SAFE: has no state of the program's
 	return p
-}
-
-func identifierConfig(c *statfile.Config) hot.Config {
-	return hot.Config{
-		SampleEvery: uint32(c.SampleEvery),
-		Short:       nsToTicks(c.ShortGapNS),
-		MinShort:    uint32(c.MinShort),
-		Window:      nsToTicks(c.WindowMS * 1_000_000),
-	}
 }
 
 // MaxUserAddress implements platform.Platform.MaxUserAddress: programs are loaded within the window's size, so that

@@ -11,6 +11,7 @@
 //	4096        4096            counters: uint64 each, numbered by Counter
 //	8192        NumSites*64     site table
 //	8192+...    64 + JournalSize  journal: head and tail, then a ring of records
+//	...         NumGaps*192     gap table
 package statfile
 
 import (
@@ -24,7 +25,7 @@ import (
 
 const (
 	// Version changes with every change of the layout or of Config.
-	Version = 1
+	Version = 2
 
 	magic = uint64(0x3161747362752e23) // "#.ubsta1", little-endian
 
@@ -42,8 +43,10 @@ const (
 	// JournalSize is the size of the journal's ring in bytes.
 	JournalSize = 2 << 20
 
+	gapsOff = (ringOff + JournalSize + 4095) &^ 4095
+
 	// Size is the size of the whole file in bytes.
-	Size = (ringOff + JournalSize + 4095) &^ 4095
+	Size = (gapsOff + NumGaps*gapSize + 4095) &^ 4095
 )
 
 // ErrNotStatFile is wrapped by the errors of Open and Map for files that are something else.

@@ -1,0 +1,90 @@
+package sentry
+
+import (
+	"encoding/binary"
+
+	"gvisor.dev/gvisor/pkg/sentry/arch"
+
+	"ub/hot"
+)
+
+// pass is the way of a thread through one gap, from the return of a syscall to the next one, while it is measured.
+type pass struct {
+	timed bool
+	exit  hot.Exit
+	began uint64
+	key   uint64
+	gap   *gap // nil: there is no code
+}
+
+// beginPass is called where a gap begins, behind a syscall.
+func (c *threadContext) beginPass(as *addressSpace, rip uint64) {
+	if c.ident.Pass() {
+		now := ticks()
+		if c.cache.changed {
+			// Another address space, or other code in it.
+			c.cache.changed = false
+			c.ident.Stir(now)
+		}
+		if c.ident.Turn(now) && c.identAS == as {
+			as.e.settle(as, c.ident, now)
+		}
+	}
+	if !c.ident.Timed() {
+		c.pass.timed = false
+		return
+	}
+	if c.identAS != as {
+		c.identAS = as
+		c.ident.Reset()
+	}
+	c.pass = pass{timed: true, key: rip, began: ticks()}
+}
+
+// endPass takes a measured pass: a syscall has arrived.
+func (c *threadContext) endPass(as *addressSpace, rip uint64) {
+	c.pass.timed = false
+	took := ticks() - c.pass.began
+	c.n[nSampled]++
+	var g *hot.Gap
+	if c.pass.gap != nil {
+		g = &c.pass.gap.Gap
+	}
+	switch c.ident.Record(c.pass.key, g, c.pass.exit, c.pass.began, took) {
+	case hot.Short:
+		c.n[nShort]++
+	case hot.Candidate:
+		c.n[nShort]++
+		as.e.nominate(as, rip)
+	case hot.Due:
+		as.e.again(c.pass.gap)
+	}
+}
+
+// entry returns the entry at the present RIP with the gap that decides about it, nil if there is none.
+func (c *threadContext) entry(as *addressSpace, t *table, regs *arch.Registers) *cached {
+	e := c.cache.lookup(as, t, regs.Rip, 0)
+	if e.site == nil {
+		return nil
+	}
+	if e.gap.Gate() == hot.GateSplit {
+		e = c.cache.lookup(as, t, regs.Rip, c.caller(as, regs.Rsp))
+	}
+	if c.pass.timed {
+		c.pass.gap, c.pass.key = e.gap, e.gap.key.track()
+	}
+	return e
+}
+
+// caller returns the word on top of the program's stack: in the wrappers of C libraries the address to which the function
+// with the syscall instruction returns. Where it is something else it serves as well, if it tells anything apart.
+func (c *threadContext) caller(as *addressSpace, rsp uint64) uint64 {
+	if w := as.window.Load(); w != nil {
+		if n, _ := w.Read(rsp, c.word[:]); n == len(c.word) {
+			if v := binary.LittleEndian.Uint64(c.word[:]); v != 0 {
+				return v
+			}
+		}
+	}
+	return otherCallers
+}
