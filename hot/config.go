@@ -27,6 +27,8 @@ type Config struct {
 	// Short is by how much a gap may exceed the cost of a crossing and still be short, in ticks. The paper's is 4 µs,
 	// crossing included, on bare Linux.
 	Short uint64
+	// MaxCrossing is what a crossing may cost: a program whose shortest gap is longer has no short gaps.
+	MaxCrossing uint64
 	// MinShort is how many sampled short gaps make a candidate, when they come within Window ticks, and are at least
 	// MinShortPercent of the site's gaps. The paper's are 900 in a round of 15 K syscalls, all looked at: 6 %.
 	MinShort        uint32
@@ -36,10 +38,11 @@ type Config struct {
 	// WindowPasses is the length of half a pair of windows in passes, after WarmPasses that don't count: after
 	// a change of mode the stub process first has to be woken up.
 	WindowPasses, WarmPasses uint32
-	// LongWarm and LongPasses are the same for pairs about gaps that bypass makes less than Margin times as fast. Crossings that
-	// follow a time without any are dear for up to some milliseconds, until gVisor's stub threads and the Sentry
-	// wait for each other actively again; after LongWarm they are what they are without bypass.
-	LongWarm, LongPasses, Margin uint32
+	// LongWarm, in ticks, and LongPasses are the same for pairs about gaps that bypass makes less than Margin times as fast.
+	// Crossings that follow a time without any are dear for a while, until gVisor's stub threads and the Sentry
+	// wait for each other actively again; only after LongWarm are they what they are without bypass.
+	LongWarm           uint64
+	LongPasses, Margin uint32
 	// MinSamples is how many passes of a gap in each half make a difference.
 	MinSamples uint32
 	// MinPairs and MaxPairs bound the differences that a decision rests on.

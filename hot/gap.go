@@ -170,6 +170,7 @@ func (g *Gap) enter(s State, w Why, now uint64) {
 
 func (g *Gap) restart() {
 	g.trial = trial{}
+	g.Base, g.Active = 0, 0
 	g.postponed, g.passes, g.misses, g.ends = 0, 0, 0, 0
 	g.trials.Add(1)
 }
@@ -192,11 +193,10 @@ func (g *Gap) pair(c *Config, now uint64, base, active *side, growing, long bool
 	g.passes += uint64(active.n)
 	g.misses += uint64(active.misses)
 	g.ends += uint64(active.misses) + uint64(active.stops)
-	if !g.long && g.trial.n >= c.MinPairs/2 && g.trial.payoff() > 0 && marginal(c, int64(g.Base), int64(g.Active)) {
+	if few := c.MinPairs / 2; !g.long && g.trial.n >= few && g.trial.last(c, few) == few && marginal(c, int64(g.Base), int64(g.Active)) {
 		// That it does not pay would be certain; that it does is not, see Config.LongWarm.
 		g.long = true
 		g.restart()
-		g.Base = 0
 		return Nothing
 	}
 	if g.State == Kept {

@@ -4,8 +4,8 @@ package hot
 // while, on a thread that makes many syscalls. A gap as the caller measures it includes the crossing that ends it, whose
 // cost varies between machines and moments, so "short" is relative to the shortest gaps seen lately.
 func (t *Thread) identify(e *track, began, gap uint64) (v Verdict, news bool) {
-	limit := t.cross.observe(gap) + t.c.Short
 	e.count(gap)
+	limit := t.limit(gap)
 	if began-e.since > t.c.Window {
 		// The old counts are history: what counts is how frequent the site is now.
 		e.since, e.short, e.long = began, 0, 0
@@ -27,6 +27,11 @@ func (t *Thread) identify(e *track, began, gap uint64) (v Verdict, news bool) {
 	news = !e.told
 	e.since, e.short, e.long, e.told = began, 0, 0, true
 	return Candidate, news
+}
+
+// limit takes a sampled gap and returns the length up to which gaps are short.
+func (t *Thread) limit(gap uint64) uint64 {
+	return min(t.cross.observe(gap), t.c.MaxCrossing) + t.c.Short
 }
 
 // Verdict is the answer to a sample.

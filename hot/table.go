@@ -24,10 +24,13 @@ type track struct {
 	short, long uint32
 	told        bool // a candidate already
 
-	runLong, runShort uint8 // long samples of a gap that was rolled back, and short ones after them
-
-	bad   uint8  // samples with bypass that took longer than the baseline, less three for each that did not
 	trial uint32 // Gap.trials as this thread last saw it
+	bad   uint8  // samples with bypass that took longer than the baseline, less three for each that did not
+	run   uint8  // samples in a row that tell of a change
+	odd   uint64 // when the last sample of either kind came
+
+	level  uint64 // mean of the first native samples after the gap was rolled back
+	levels uint8  // how many these are
 
 	active, base side // the present difference
 	hist         [Buckets]uint16
@@ -55,6 +58,9 @@ func (s *side) add(c *Config, ticks uint64, exit Exit) {
 		s.excess += min(ticks, c.MaxPass) - c.Clip
 	}
 }
+
+// mean is what a pass took, long ones included.
+func (s *side) mean() int64 { return int64((s.sum + s.excess) / uint64(s.n)) }
 
 // table is a thread's tracks.
 type table struct {

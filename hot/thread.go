@@ -31,18 +31,19 @@ type Thread struct {
 	mode  mode
 	floor uint32
 
-	warm    uint32 // passes of this window that don't count
-	half    uint8  // of the pair: 0 or 1
-	wants   bool   // a gap on trial or kept was seen: pairs make sense
-	busy    bool   // the thread makes many syscalls
-	long    bool   // the present pair is one with long windows
-	longer  bool   // the next pair is to be one
-	rng     uint32
-	dist    uint32 // mean distance of samples
-	quiet   uint32 // samples without news at this distance
-	burst   uint32 // pairs that follow at once
-	stretch uint32
-	samples uint32
+	warm      uint32 // passes of this window that don't count
+	warmUntil uint64 // when a long window begins to be measured, 0 when it is
+	half      uint8  // of the pair: 0 or 1
+	wants     bool   // a gap on trial or kept was seen: pairs make sense
+	busy      bool   // the thread makes many syscalls
+	long      bool   // the present pair is one with long windows
+	longer    bool   // the next pair is to be one
+	rng       uint32
+	dist      uint32 // mean distance of samples
+	quiet     uint32 // samples without news at this distance
+	burst     uint32 // pairs that follow at once
+	stretch   uint32
+	samples   uint32
 
 	next      uint64 // when the next pair is due
 	began     uint64 // the present pair
@@ -71,7 +72,7 @@ func (t *Thread) Pass() bool {
 }
 
 // Timed reports whether the pass that begins is to be measured and given to Record.
-func (t *Thread) Timed() bool { return t.mode != free }
+func (t *Thread) Timed() bool { return t.mode != free && t.warmUntil == 0 }
 
 // Floor is what the gate of a gap must exceed for it to be bypassed now.
 func (t *Thread) Floor() uint32 { return t.floor }
@@ -84,7 +85,7 @@ func (t *Thread) Busy() bool       { return t.busy }
 func (t *Thread) Reset() {
 	t.table = table{}
 	t.wants, t.longer = false, false
-	t.mode = free // a pair that was begun is void
+	t.mode, t.warmUntil = free, 0 // a pair that was begun is void
 	t.setFloor(free)
 	t.dist, t.quiet = t.c.SampleMin, 0
 }
@@ -121,9 +122,18 @@ func (t *Thread) Turn(now uint64) (pair bool) {
 		t.sample()
 		return false
 	case active, baseline:
+		if t.warmUntil != 0 {
+			if now < t.warmUntil {
+				t.start(t.mode, warmStep)
+			} else {
+				t.warmUntil = 0
+				t.start(t.mode, t.c.LongPasses)
+			}
+			return false
+		}
 		if t.half == 0 {
 			t.half = 1
-			t.startWindow(active + baseline - t.mode)
+			t.startWindow(active+baseline-t.mode, now)
 			return false
 		}
 		pair = true
@@ -133,7 +143,7 @@ func (t *Thread) Turn(now uint64) (pair bool) {
 		t.began = now
 		t.half, t.long = 0, t.longer
 		// In random order, so that no rhythm of the program's favours one.
-		t.startWindow(active + mode(t.random()&1))
+		t.startWindow(active+mode(t.random()&1), now)
 		return pair
 	}
 	if d := t.distance(); d > 1 {
@@ -153,12 +163,17 @@ func (t *Thread) sample() {
 	}
 }
 
-func (t *Thread) startWindow(m mode) {
-	passes := t.c.WindowPasses
-	if t.warm = t.c.WarmPasses; t.long {
-		t.warm, passes = t.c.LongWarm, t.c.LongPasses
+// warmStep is the number of passes after which a thread looks whether it is warm.
+const warmStep = 64
+
+func (t *Thread) startWindow(m mode, now uint64) {
+	if t.long {
+		t.warmUntil = now + t.c.LongWarm
+		t.start(m, warmStep)
+		return
 	}
-	t.start(m, t.warm+passes)
+	t.warm = t.c.WarmPasses
+	t.start(m, t.warm+t.c.WindowPasses)
 }
 
 func (t *Thread) endPair(now uint64) {
@@ -168,7 +183,7 @@ func (t *Thread) endPair(now uint64) {
 		t.next = now
 		return
 	}
-	t.spacing = min(max(2*t.spacing, 4*(now-t.began)), max(t.c.Recheck, 128*(now-t.began)))
+	t.spacing = min(max(2*t.spacing, 4*(now-t.began)), max(t.c.Recheck, 24*(now-t.began)))
 	t.next = now + t.spacing
 }
 
@@ -201,10 +216,11 @@ func (t *Thread) Record(key uint64, g *Gap, exit Exit, began, took uint64) Verdi
 		}
 		if n := g.trials.Load(); n != e.trial {
 			// Somebody has begun a trial: take part.
-			e.trial = n
+			e.trial, e.levels, e.run, e.bad = n, 0, 0, 0
 			t.Stir(began)
 		}
 	}
+	var v Verdict
 	switch t.mode {
 	case active, baseline:
 		if t.warm > 0 {
@@ -213,19 +229,23 @@ func (t *Thread) Record(key uint64, g *Gap, exit Exit, began, took uint64) Verdi
 		}
 		if t.mode == baseline {
 			e.base.add(t.c, took, exit)
-			e.count(took)
+			// The identifier does not stop for a pair.
+			if gate == GateNative && (g == nil || g.retry.Load() == 0) {
+				v, _ = t.identify(e, began, took)
+			} else {
+				e.count(took)
+			}
 		} else if gate < GateTrial || exit != ExitNative {
 			e.active.add(t.c, took, exit)
 		}
-		return None
+		return v
 	}
-	var v Verdict
 	var news bool
 	switch {
 	case gate == GateProbe && exit != ExitNative:
 		v, news = t.probed(e, exit, began)
 	case exit != ExitNative:
-		news = t.compare(e, exit != ExitSyscall || took > g.base.Load(), began)
+		news = t.compare(e, exit, began, took)
 	case gate >= GateTrial:
 		// On trial, and this is no window.
 	case g != nil && g.retry.Load() != 0:
@@ -237,10 +257,11 @@ func (t *Thread) Record(key uint64, g *Gap, exit Exit, began, took uint64) Verdi
 	return v
 }
 
-// compare looks at a sample that may tell of a change; enough of them in a row do.
-func (t *Thread) compare(e *track, odd bool, now uint64) (news bool) {
+// compare looks at a sample with bypass: whether it took longer than it would have without. Enough of these tell of a
+// change.
+func (t *Thread) compare(e *track, exit Exit, now, took uint64) (news bool) {
 	const enough = 4
-	if !odd {
+	if base := e.gap.base.Load(); exit == ExitSyscall && (took <= base || base == 0) {
 		e.bad -= min(e.bad, 3)
 		return false
 	}
@@ -248,31 +269,38 @@ func (t *Thread) compare(e *track, odd bool, now uint64) (news bool) {
 		e.bad = 0
 		t.alarm(now)
 	}
-	return e.bad > 1
+	return e.rare(t.c, now) || e.bad != 1
+}
+
+// rare reports whether the last odd sample is long ago: a single one is no news where they are frequent.
+func (e *track) rare(c *Config, now uint64) bool {
+	was := e.odd
+	e.odd = now
+	return now-was > c.Recheck
 }
 
 // revisit looks at a native sample of a gap that was rolled back. It is due when its gaps are short and its time has come;
-// or when they have become short after having been long, since the program does something else then.
+// or when they have become much shorter than they were, since the program does something else then.
 func (t *Thread) revisit(e *track, now, took uint64) (v Verdict, news bool) {
-	const long, short = 3, 6 // in a row
+	const first, enough = 32, 6
 	e.count(took)
-	if took > t.cross.observe(took)+t.c.Short {
-		if e.runShort = 0; e.runLong < long {
-			e.runLong++
-		}
-		return Long, false
-	}
-	if now >= e.gap.retry.Load() {
+	short := took <= t.limit(took)
+	if short && now >= e.gap.retry.Load() {
 		return Due, true
 	}
-	if e.runLong < long {
-		e.runLong = 0
+	if e.levels < first {
+		e.levels++
+		e.level = uint64(int64(e.level) + (int64(took)-int64(e.level))/int64(e.levels))
+		return Short, true
+	}
+	if !short || 3*took > 2*e.level {
+		e.run = 0
 		return Short, false
 	}
-	if e.runShort++; e.runShort < short || now < e.gap.early.Load() {
-		return Short, e.runShort > short/2
+	if e.run++; e.run < enough || now < e.gap.early.Load() {
+		return Short, e.rare(t.c, now) || e.run > 1
 	}
-	e.runLong, e.runShort = 0, 0
+	e.run = 0
 	return Due, true
 }
 
@@ -318,8 +346,9 @@ func (t *Thread) Settle(now uint64, gr *Group, growing func(*Gap) bool, changed 
 		}
 		if e.gap == nil || e.gap.State != Trial {
 			n := int64(e.active.n + e.base.n)
-			saved += n * (int64(e.base.sum/uint64(e.base.n)) - int64(e.active.sum/uint64(e.active.n)))
-			base += n * int64(e.base.sum/uint64(e.base.n))
+			b, a := e.base.mean(), e.active.mean()
+			saved += n * (b - a)
+			base += n * b
 			passes += n
 		}
 		if g := e.gap; g != nil {
@@ -341,7 +370,8 @@ func (t *Thread) Settle(now uint64, gr *Group, growing func(*Gap) bool, changed 
 		return false
 	}
 	if marginal(t.c, base, base-saved) {
-		t.longer = true
+		// That is not worth a burst, unless there has been harm before.
+		t.longer = long || t.burst == 0 || gr.Setbacks > 0
 		if !t.long {
 			return false
 		}

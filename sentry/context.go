@@ -92,7 +92,7 @@ func (s *mmShim) AddressSpace() platform.AddressSpace { return s.as }
 var seeds atomic.Uint32
 
 func newContext(p *Platform, inner platform.Context) *threadContext {
-	return &threadContext{inner: inner, p: p, ident: hot.NewThread(&p.identify, seeds.Add(0x9e3779b9))}
+	return &threadContext{inner: inner, p: p, ident: hot.NewThread(&p.engine.policy, seeds.Add(0x9e3779b9))}
 }
 
 // Switch implements platform.Context.Switch.

@@ -28,6 +28,12 @@ type engine struct {
 	// translate makes a blob; a variable for tests.
 	translate func(entries []uint64, r path.CodeReader, h path.Hints, l path.Limits) (*btc.Blob, error)
 
+	// ticks is the clock of policy; a variable for tests.
+	ticks func() uint64
+
+	// read reads a program's memory; a variable for tests.
+	read func(w *machine.Window, addr uint64, dst []byte) bool
+
 	// fileOf and sourceFiles ask the Sentry; variables for tests.
 	fileOf      func(ctx pkgcontext.Context, fd int32) (fileID, bool)
 	sourceFiles func(b *blob) ([]fileID, bool)
@@ -115,6 +121,8 @@ func newEngine(a arena, config statfile.Config, stats *statfile.File) *engine {
 		counters:    stats.Counters(),
 		arena:       a,
 		translate:   translate,
+		ticks:       ticks,
+		read:        readWindow,
 		fileOf:      fileOf,
 		sourceFiles: sourceFiles,
 		codeFiles:   map[fileID]int{},
@@ -185,7 +193,7 @@ func (e *engine) nominate(as *addressSpace, rip uint64) {
 		return
 	}
 	s := e.siteLocked(as, rip)
-	if s == nil || s.state == statfile.Live || as.tried(rip, ticks()) {
+	if s == nil || s.state == statfile.Live || as.tried(rip, e.ticks()) {
 		return
 	}
 	e.enqueueLocked(request{s: s})

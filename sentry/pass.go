@@ -6,7 +6,14 @@ import (
 	"gvisor.dev/gvisor/pkg/sentry/arch"
 
 	"ub/hot"
+	"ub/sentry/machine"
 )
+
+// readWindow reads program memory.
+func readWindow(w *machine.Window, addr uint64, dst []byte) bool {
+	n, _ := w.Read(addr, dst)
+	return n == len(dst)
+}
 
 // pass is the way of a thread through one gap, from the return of a syscall to the next one, while it is measured.
 type pass struct {
@@ -20,7 +27,7 @@ type pass struct {
 // beginPass is called where a gap begins, behind a syscall.
 func (c *threadContext) beginPass(as *addressSpace, rip uint64) {
 	if c.ident.Pass() {
-		now := ticks()
+		now := as.e.ticks()
 		if c.cache.changed {
 			// Another address space, or other code in it.
 			c.cache.changed = false
@@ -38,13 +45,13 @@ func (c *threadContext) beginPass(as *addressSpace, rip uint64) {
 		c.identAS = as
 		c.ident.Reset()
 	}
-	c.pass = pass{timed: true, key: rip, began: ticks()}
+	c.pass = pass{timed: true, key: rip, began: as.e.ticks()}
 }
 
 // endPass takes a measured pass: a syscall has arrived.
 func (c *threadContext) endPass(as *addressSpace, rip uint64) {
 	c.pass.timed = false
-	took := ticks() - c.pass.began
+	took := as.e.ticks() - c.pass.began
 	c.n[nSampled]++
 	var g *hot.Gap
 	if c.pass.gap != nil {
@@ -80,7 +87,7 @@ func (c *threadContext) entry(as *addressSpace, t *table, regs *arch.Registers) 
 // with the syscall instruction returns. Where it is something else it serves as well, if it tells anything apart.
 func (c *threadContext) caller(as *addressSpace, rsp uint64) uint64 {
 	if w := as.window.Load(); w != nil {
-		if n, _ := w.Read(rsp, c.word[:]); n == len(c.word) {
+		if as.e.read(w, rsp, c.word[:]) {
 			if v := binary.LittleEndian.Uint64(c.word[:]); v != 0 {
 				return v
 			}

@@ -6,7 +6,6 @@ import (
 	"gvisor.dev/gvisor/pkg/sentry/platform"
 	"gvisor.dev/gvisor/pkg/sentry/platform/systrap"
 
-	"ub/hot"
 	"ub/sentry/machine"
 	"ub/sentry/statfile"
 	"ub/target"
@@ -19,7 +18,6 @@ type Platform struct {
 	config   statfile.Config
 	stats    *statfile.File
 	counters *statfile.Counters
-	identify hot.Config
 	engine   *engine
 	threads  func() (btcThread, error)
 }
@@ -30,7 +28,6 @@ func newPlatform(inner *systrap.Systrap, m *machine.Machine, config statfile.Con
 		config:   config,
 		stats:    stats,
 		counters: stats.Counters(),
-		identify: policyConfig(&config),
 		engine:   newEngine(realArena{m}, config, stats),
 		threads: func() (btcThread, error) {
 			t, err := m.NewThread()

@@ -20,13 +20,14 @@ func policyConfig(c *statfile.Config) hot.Config {
 		MinRate:         c.MinRate,
 		Second:          nsToTicks(1000 * ms),
 		Short:           nsToTicks(c.ShortGapNS),
+		MaxCrossing:     nsToTicks(c.MaxCrossingNS),
 		MinShort:        uint32(c.MinShort),
 		MinShortPercent: uint32(c.MinShortPercent),
 		Window:          nsToTicks(c.WindowMS * ms),
 		WindowPasses:    uint32(c.WindowPasses),
 		WarmPasses:      uint32(c.WarmPasses),
 		LongPasses:      uint32(c.LongPasses),
-		LongWarm:        uint32(c.LongWarm),
+		LongWarm:        nsToTicks(c.LongWarmUS * 1000),
 		Margin:          uint32(c.Margin),
 		MinSamples:      uint32(c.MinSamples),
 		MinPairs:        uint32(c.MinPairs),
@@ -114,7 +115,7 @@ func (e *engine) gapFor(as *addressSpace, k gapKey, s *site) *gap {
 	}
 	g.site = s
 	was := g.State
-	g.HasCode(&e.policy, ticks())
+	g.HasCode(&e.policy, e.ticks())
 	e.countStateLocked(was, g.State)
 	return g
 }
@@ -198,7 +199,7 @@ func (e *engine) wantedLocked(s *site) bool {
 func (e *engine) again(g *gap) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	now := ticks()
+	now := e.ticks()
 	was := g.State
 	if g.key.caller == 0 && g.Why != hot.WhyGroup && (was == hot.RolledBack || was == hot.Retired) {
 		g.SplitUp(now)
@@ -223,10 +224,29 @@ func (e *engine) countStateLocked(was, is hot.State) {
 	}
 }
 
-// tried reports whether the site has had its trial, and must wait for the next one.
+// tried reports whether the site has had its trial, and must wait for the next one: for the next of any of its callers, if
+// they are looked at apart. engine.mu is held.
 func (as *addressSpace) tried(rip uint64, now uint64) bool {
 	g := as.gaps[gapKey{rip: rip}]
-	return g != nil && (g.State == hot.RolledBack || g.State == hot.Retired) && now < g.RetryAt
+	if g == nil {
+		return false
+	}
+	if g.State != hot.Split {
+		return g.waits(now)
+	}
+	any := false
+	for k, g := range as.gaps {
+		if k.rip == rip && k.caller != 0 {
+			if any = true; !g.waits(now) {
+				return false
+			}
+		}
+	}
+	return any
+}
+
+func (g *gap) waits(now uint64) bool {
+	return (g.State == hot.RolledBack || g.State == hot.Retired) && now < g.RetryAt
 }
 
 // grownLocked tells the gaps behind the entries of s's path that the path is a new one.

@@ -27,6 +27,8 @@ type Config struct {
 	// ShortGapNS is the time in nanoseconds, beyond that of a crossing, up to which a gap is short. The paper's is
 	// 4000 with the crossing, for about 1000 instructions; a crossing here varies by more than that.
 	ShortGapNS uint64
+	// MaxCrossingNS is what a crossing may cost in nanoseconds: a thread whose shortest gap is longer has no short ones.
+	MaxCrossingNS uint64
 	// MinShort is the number of sampled short gaps within WindowMS milliseconds that make a site a candidate, when they
 	// are at least MinShortPercent of its gaps. The paper's are 900 in a round of 15,000: 6 %. Fewer samples do
 	// here, since a candidate is only tried.
@@ -54,10 +56,10 @@ type Config struct {
 	// are not counted.
 	WindowPasses uint64
 	WarmPasses   uint64
-	// LongPasses and LongWarm are the same where bypass is less than Margin times as fast: crossings right after bypass
-	// are dearer than those of a program without it.
+	// LongPasses is the same where bypass is less than Margin times as fast, after LongWarmUS microseconds: crossings right
+	// after bypass are dearer than those of a program without it.
 	LongPasses uint64
-	LongWarm   uint64
+	LongWarmUS uint64
 	Margin     uint64
 	// MinSamples is how many passes of a gap in each half make a difference.
 	MinSamples uint64
@@ -105,6 +107,7 @@ func DefaultConfig() Config {
 		QuietSamples:    16,
 		MinRate:         2500,
 		ShortGapNS:      8000,
+		MaxCrossingNS:   20_000,
 		MinShort:        32,
 		MinShortPercent: 6,
 		WindowMS:        500,
@@ -118,8 +121,8 @@ func DefaultConfig() Config {
 		WindowPasses:    48,
 		WarmPasses:      16,
 		LongPasses:      128,
-		LongWarm:        512,
-		Margin:          3,
+		LongWarmUS:      20_000,
+		Margin:          8,
 		MinSamples:      4,
 		MinPairs:        6,
 		MaxPairs:        24,
@@ -144,10 +147,10 @@ func DefaultConfig() Config {
 func (c *Config) fields() []*uint64 {
 	return []*uint64{
 		&c.Bypass, &c.Patching,
-		&c.SampleEvery, &c.SampleMax, &c.QuietSamples, &c.MinRate, &c.ShortGapNS, &c.MinShort, &c.MinShortPercent, &c.WindowMS,
+		&c.SampleEvery, &c.SampleMax, &c.QuietSamples, &c.MinRate, &c.ShortGapNS, &c.MaxCrossingNS, &c.MinShort, &c.MinShortPercent, &c.WindowMS,
 		&c.MaxPathBlocks, &c.MaxPathInsts, &c.MaxBlobs, &c.MaxBlobBytes,
 		&c.TrialEntries, &c.MinYieldPercent,
-		&c.Controller, &c.WindowPasses, &c.WarmPasses, &c.LongPasses, &c.LongWarm, &c.Margin, &c.MinSamples, &c.MinPairs, &c.MaxPairs, &c.KeepPermille, &c.DropPermille,
+		&c.Controller, &c.WindowPasses, &c.WarmPasses, &c.LongPasses, &c.LongWarmUS, &c.Margin, &c.MinSamples, &c.MinPairs, &c.MaxPairs, &c.KeepPermille, &c.DropPermille,
 		&c.MinPayoffNS, &c.ClipNS, &c.MaxPassUS, &c.BurstPairs, &c.RecheckMS, &c.RetryMS, &c.RetryMaxMS, &c.RetireAfter,
 		&c.PathLevels, &c.ExtendPercent, &c.MaxExtensions,
 		&c.Journal,
@@ -167,6 +170,7 @@ func (c Config) Check() error {
 		{"QuietSamples", c.QuietSamples, 1, 1 << 20},
 		{"MinRate", c.MinRate, 0, 1 << 32},
 		{"ShortGapNS", c.ShortGapNS, 1, 1 << 32},
+		{"MaxCrossingNS", c.MaxCrossingNS, 0, 1 << 32},
 		{"MinShort", c.MinShort, 1, 1 << 20},
 		{"MinShortPercent", c.MinShortPercent, 0, 100},
 		{"WindowMS", c.WindowMS, 1, 1 << 32},
@@ -180,7 +184,7 @@ func (c Config) Check() error {
 		{"WindowPasses", c.WindowPasses, 1, 1 << 16},
 		{"WarmPasses", c.WarmPasses, 0, 1 << 16},
 		{"LongPasses", c.LongPasses, 1, 1 << 16},
-		{"LongWarm", c.LongWarm, 0, 1 << 16},
+		{"LongWarmUS", c.LongWarmUS, 0, 1 << 32},
 		{"Margin", c.Margin, 1, 100},
 		{"MinSamples", c.MinSamples, 1, 1 << 16},
 		{"MinPairs", c.MinPairs, 2, c.MaxPairs},
