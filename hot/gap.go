@@ -163,7 +163,7 @@ func (g *Gap) enter(s State, w Why, now uint64) {
 	if s == Trial {
 		g.restart()
 	}
-	g.early.Store(now + g.RetryAt/8 - now/8) // an eighth of the delay
+	g.early.Store(now + g.RetryAt/4 - now/4) // a quarter of the delay
 	g.retry.Store(retry)
 	g.gate.Store(gate)
 }

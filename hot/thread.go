@@ -282,7 +282,7 @@ func (e *track) rare(c *Config, now uint64) bool {
 // revisit looks at a native sample of a gap that was rolled back. It is due when its gaps are short and its time has come;
 // or when they have become much shorter than they were, since the program does something else then.
 func (t *Thread) revisit(e *track, now, took uint64) (v Verdict, news bool) {
-	const first, enough = 32, 6
+	const first, enough = 32, 12
 	e.count(took)
 	short := took <= t.limit(took)
 	if short && now >= e.gap.retry.Load() {

@@ -105,7 +105,7 @@ func (c *threadContext) Switch(ctx pkgcontext.Context, mm platform.MemoryManager
 	c.pass.timed = false
 	site := regs.Rip
 	if c.afterSyscall && site == c.gapSite {
-		c.beginPass(as, site)
+		c.beginPass(as, site, regs.Rsp)
 	}
 	if t := as.entries.Load(); t != nil {
 		if e := c.entry(as, t, regs); e != nil && e.gap.Gate() > c.ident.Floor() && c.bypass(ctx, as, t, e, regs) {

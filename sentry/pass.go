@@ -21,11 +21,12 @@ type pass struct {
 	exit  hot.Exit
 	began uint64
 	key   uint64
+	rsp   uint64
 	gap   *gap // nil: there is no code
 }
 
 // beginPass is called where a gap begins, behind a syscall.
-func (c *threadContext) beginPass(as *addressSpace, rip uint64) {
+func (c *threadContext) beginPass(as *addressSpace, rip, rsp uint64) {
 	if c.ident.Pass() {
 		now := as.e.ticks()
 		if c.cache.changed {
@@ -45,7 +46,7 @@ func (c *threadContext) beginPass(as *addressSpace, rip uint64) {
 		c.identAS = as
 		c.ident.Reset()
 	}
-	c.pass = pass{timed: true, key: rip, began: as.e.ticks()}
+	c.pass = pass{timed: true, key: rip, rsp: rsp, began: as.e.ticks()}
 }
 
 // endPass takes a measured pass: a syscall has arrived.
@@ -64,7 +65,7 @@ func (c *threadContext) endPass(as *addressSpace, rip uint64) {
 		c.n[nShort]++
 		as.e.nominate(as, rip)
 	case hot.Due:
-		as.e.again(c.pass.gap)
+		as.e.again(c.pass.gap, c.stack(as, c.pass.rsp))
 	}
 }
 
@@ -75,7 +76,7 @@ func (c *threadContext) entry(as *addressSpace, t *table, regs *arch.Registers) 
 		return nil
 	}
 	if e.gap.Gate() == hot.GateSplit {
-		e = c.cache.lookup(as, t, regs.Rip, c.caller(as, regs.Rsp))
+		e = c.cache.lookup(as, t, regs.Rip, c.caller(as, regs.Rsp+uint64(e.gap.callerAt.Load())))
 	}
 	if c.pass.timed {
 		c.pass.gap, c.pass.key = e.gap, e.gap.key.track()
@@ -83,14 +84,32 @@ func (c *threadContext) entry(as *addressSpace, t *table, regs *arch.Registers) 
 	return e
 }
 
-// caller returns the word on top of the program's stack: in the wrappers of C libraries the address to which the function
-// with the syscall instruction returns. Where it is something else it serves as well, if it tells anything apart.
-func (c *threadContext) caller(as *addressSpace, rsp uint64) uint64 {
-	if w := as.window.Load(); w != nil {
-		if as.e.read(w, rsp, c.word[:]) {
-			if v := binary.LittleEndian.Uint64(c.word[:]); v != 0 {
-				return v
-			}
+// maxStack is how many words of the program's stack are searched for a return address.
+const maxStack = 16
+
+// stack returns the words on top of the program's stack, as far as they can be read.
+func (c *threadContext) stack(as *addressSpace, rsp uint64) []uint64 {
+	w := as.window.Load()
+	if w == nil {
+		return nil
+	}
+	var out []uint64
+	for i := range uint64(maxStack) {
+		if !as.e.read(w, rsp+8*i, c.word[:]) {
+			break
+		}
+		out = append(out, binary.LittleEndian.Uint64(c.word[:]))
+	}
+	return out
+}
+
+// caller returns the address to which the function with the syscall instruction returns. In the wrappers of C libraries it
+// is on top of the stack, or a few words below if the library watches for cancellation. Were it something else, it would serve
+// as well if it tells anything apart.
+func (c *threadContext) caller(as *addressSpace, at uint64) uint64 {
+	if w := as.window.Load(); w != nil && as.e.read(w, at, c.word[:]) {
+		if v := binary.LittleEndian.Uint64(c.word[:]); v != 0 {
+			return v
 		}
 	}
 	return otherCallers

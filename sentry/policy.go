@@ -53,6 +53,9 @@ type gap struct {
 	key gapKey
 	as  *addressSpace
 
+	// callerAt is the distance of the return address from the top of the stack, for a gap that is split.
+	callerAt atomic.Uint32
+
 	// Below: protected by engine.mu.
 	site    *site // whose path the entry belongs to
 	callers int   // gaps that this one has been split into
@@ -194,18 +197,24 @@ func (e *engine) wantedLocked(s *site) bool {
 	return false
 }
 
-// again gives a gap that was rolled back another trial. One that is of all callers of a site is split up then: it may have
-// paid for some of them.
-func (e *engine) again(g *gap) {
+// again gives a gap that was rolled back another trial. One that is of all callers of a site is split up then, if they can
+// be told apart by a word of stack: bypass may have paid for some of them.
+func (e *engine) again(g *gap, stack []uint64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	now := e.ticks()
 	was := g.State
 	if g.key.caller == 0 && g.Why != hot.WhyGroup && (was == hot.RolledBack || was == hot.Retired) {
-		g.SplitUp(now)
-	} else {
-		g.Again(&e.policy, now)
+		for i, v := range stack {
+			if _, ok := e.codeAtLocked(g.as, v, v+1); ok {
+				g.callerAt.Store(uint32(8 * i))
+				g.SplitUp(now)
+				e.countStateLocked(was, g.State)
+				return
+			}
+		}
 	}
+	g.Again(&e.policy, now)
 	e.countStateLocked(was, g.State)
 }
 
