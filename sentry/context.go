@@ -67,6 +67,7 @@ type threadContext struct {
 	word    [8]byte // for caller
 	cache   entryCache
 	n       localCounts
+	row     threadRow
 	fds     fdAnswers
 }
 
@@ -138,6 +139,7 @@ func (c *threadContext) native(ctx pkgcontext.Context, mm platform.MemoryManager
 		}
 	}
 	if c.n[nCrossings] >= flushEvery {
+		c.listThread(ctx, as)
 		c.flush()
 	}
 	return si, at, err
@@ -299,6 +301,7 @@ func (c *threadContext) Preempt() { c.inner.Preempt() }
 // Release implements platform.Context.Release.
 func (c *threadContext) Release() {
 	c.flush()
+	c.unlistThread()
 	if c.fds.closing {
 		c.afterClose()
 	}
@@ -373,6 +376,7 @@ var localCounters = [numLocal]statfile.Counter{
 
 // flush adds what the context has counted to the shared counters and to the sites, and has the engine judge these.
 func (c *threadContext) flush() {
+	c.writeThread()
 	ctr := c.p.counters
 	ctr.Add(statfile.ExitSyscall, int64(c.n[nBypassed]))
 	for i, n := range c.n {

@@ -69,6 +69,8 @@ type engine struct {
 	// tableGaps is the gaps in the gap table, freeGaps its free slots.
 	tableGaps [statfile.NumGaps]*gap
 	freeGaps  []int
+	// freeThreads is the free places of the thread table.
+	freeThreads []int
 
 	// plans are recent translations by their site, for other address spaces with the same code in the same place.
 	plans map[uint64]*plan
@@ -139,6 +141,9 @@ func newEngine(a arena, config statfile.Config, stats *statfile.File) *engine {
 	}
 	for i := range statfile.NumGaps {
 		e.freeGaps = append(e.freeGaps, i)
+	}
+	for i := range statfile.NumThreads {
+		e.freeThreads = append(e.freeThreads, i)
 	}
 	e.noGap = &gap{slot: -1}
 	e.noGap.Data = e.noGap

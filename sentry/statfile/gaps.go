@@ -17,7 +17,7 @@ type Gap struct {
 	PayoffNS         int64  // saved per pass, by Pairs differences
 	BaseNS, ActiveNS uint64 // what a pass takes without and with bypass
 
-	Hist [16]uint32 // native gaps by length, see GapBucketNS
+	Hist [16]uint32 // sampled native gaps by length: buckets of package hot, in ticks
 }
 
 const (
@@ -67,3 +67,12 @@ func (s *File) Gaps() []Gap {
 	}
 	return out
 }
+
+// SetTicksPerMicro tells how many ticks of the sandbox's clock make a microsecond: Hist counts in ticks.
+func (s *File) SetTicksPerMicro(n uint64) { s.headerWord(ticksWord).Store(n) }
+
+// TicksPerMicro returns what SetTicksPerMicro has set, 0 before.
+func (s *File) TicksPerMicro() uint64 { return s.headerWord(ticksWord).Load() }
+
+// ticksWord is where in the header that is.
+const ticksWord = 3

@@ -22,6 +22,10 @@ func (s *File) gapWords(i int) *[gapSize / 8]atomic.Uint64 {
 	return (*[gapSize / 8]atomic.Uint64)(unsafe.Pointer(&s.mem[gapsOff+i*gapSize]))
 }
 
+func (s *File) threadWords(i int) *[threadSize / 8]atomic.Uint64 {
+	return (*[threadSize / 8]atomic.Uint64)(unsafe.Pointer(&s.mem[threadsOff+i*threadSize]))
+}
+
 func (s *File) journalWords() *[8]atomic.Uint64 {
 	return (*[8]atomic.Uint64)(unsafe.Pointer(&s.mem[journalOff]))
 }
@@ -30,3 +34,7 @@ var (
 	_ [countersOff - configOff - 8*64]struct{}
 	_ [sitesOff - countersOff - int(unsafe.Sizeof(Counters{}))]struct{}
 )
+
+func (s *File) headerWord(i int) *atomic.Uint64 {
+	return (*atomic.Uint64)(unsafe.Pointer(&s.mem[8*i]))
+}
