@@ -40,7 +40,12 @@ func (m mode) config() statfile.Config {
 	case unpatched:
 		c.Patching = 0
 	case eager:
+		c.Controller = 0
 		c.SampleEvery = 1
+		c.SampleMax = 1
+		c.MinRate = 0
+		c.MinShortPercent = 0
+		c.MaxCrossingNS = 1 << 30
 		c.MinShort = 2
 		c.ShortGapNS = 10_000_000
 		c.WindowMS = 60_000

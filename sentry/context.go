@@ -61,11 +61,15 @@ type threadContext struct {
 	afterSyscall bool
 	gapSite      uint64
 
-	ident *hot.Thread
-	cache entryCache
-	n     localCounts
-	fds   fdAnswers
-	vec   vectors
+	ident   *hot.Thread
+	identAS *addressSpace // whose gaps ident knows
+	pass    pass
+	word    [8]byte // for caller
+	cache   entryCache
+	n       localCounts
+	row     threadRow
+	fds     fdAnswers
+	vec     vectors
 }
 
 // btcThread is what Switch needs of a *machine.Thread.
@@ -93,7 +97,7 @@ func (s *mmShim) AddressSpace() platform.AddressSpace { return s.as }
 var seeds atomic.Uint32
 
 func newContext(p *Platform, inner platform.Context) *threadContext {
-	return &threadContext{inner: inner, p: p, ident: hot.NewThread(&p.identify, seeds.Add(0x9e3779b9))}
+	return &threadContext{inner: inner, p: p, ident: hot.NewThread(&p.engine.policy, seeds.Add(0x9e3779b9))}
 }
 
 // Switch implements platform.Context.Switch.
@@ -103,26 +107,28 @@ func (c *threadContext) Switch(ctx pkgcontext.Context, mm platform.MemoryManager
 	if c.fds.closing || c.fds.patching {
 		c.afterWatched()
 	}
+	c.pass.timed = false
+	site := regs.Rip
+	if c.afterSyscall && site == c.gapSite {
+		c.beginPass(as, site, regs.Rsp)
+	}
 	if t := as.entries.Load(); t != nil {
-		if e := c.cache.lookup(t, regs.Rip); e.site != nil && c.bypass(ctx, as, t, e, ac) {
+		if e := c.entry(as, t, regs); e != nil && e.gap.Gate() > c.ident.Floor() && c.bypass(ctx, as, t, e, ac) {
 			c.afterSyscall = true
 			c.gapSite = regs.Rip
 			c.atSyscall(ctx, as, regs)
+			if c.pass.timed {
+				c.endPass(as, site)
+			}
 			return nil, hostarch.NoAccess, nil
 		}
 	}
-	return c.native(ctx, mm, as, ac, cpu)
+	return c.native(ctx, mm, as, ac, cpu, site)
 }
 
-// native lets the thread run in its stub process.
-func (c *threadContext) native(ctx pkgcontext.Context, mm platform.MemoryManager, as *addressSpace, ac *arch.Context64, cpu int32) (*linux.SignalInfo, hostarch.AccessType, error) {
+// native lets the thread run in its stub process. site is where the gap began, if one did.
+func (c *threadContext) native(ctx pkgcontext.Context, mm platform.MemoryManager, as *addressSpace, ac *arch.Context64, cpu int32, site uint64) (*linux.SignalInfo, hostarch.AccessType, error) {
 	regs := &ac.StateData().Regs
-	site := regs.Rip
-	sampled := c.afterSyscall && site == c.gapSite && c.ident.Sample()
-	var began uint64
-	if sampled {
-		began = ticks()
-	}
 	c.giveBack(ac)
 	c.vec.owner = nil
 	c.shim.MemoryManager, c.shim.as = mm, as.inner
@@ -133,29 +139,16 @@ func (c *threadContext) native(ctx pkgcontext.Context, mm platform.MemoryManager
 		c.gapSite = regs.Rip
 		c.n[nNative]++
 		c.atSyscall(ctx, as, regs)
-		if sampled {
-			gap := ticks() - began
+		if c.pass.timed {
 			as.remember(ctx, mm)
-			c.observe(as, site, began, gap)
+			c.endPass(as, site)
 		}
 	}
 	if c.n[nCrossings] >= flushEvery {
+		c.listThread(ctx, as)
 		c.flush()
 	}
 	return si, at, err
-}
-
-// observe gives a gap to the identifier, and its nomination to the engine.
-func (c *threadContext) observe(as *addressSpace, site, began, gap uint64) {
-	c.n[nSampled]++
-	v := c.ident.Observe(site, began, gap)
-	if v == hot.Long {
-		return
-	}
-	c.n[nShort]++
-	if v == hot.Candidate {
-		as.e.nominate(as, site)
-	}
 }
 
 // bypass runs BTC from e on. It returns true when the program has reached a syscall, with regs as they are when a
@@ -185,6 +178,7 @@ func (c *threadContext) bypass(ctx pkgcontext.Context, as *addressSpace, t *tabl
 		c.run.SetVec(target.VecNone)
 		return false
 	}
+	fuel := 0
 	for {
 		x := c.run.Run(w, code)
 		switch x.Reason {
@@ -194,12 +188,14 @@ func (c *threadContext) bypass(ctx pkgcontext.Context, as *addressSpace, t *tabl
 				// make of it.
 				r.RIP -= syscallLen
 				c.n[nExitStop]++
+				c.pass.exit = hot.ExitStop
 				e.stops++
 				store(regs, r)
 				return false
 			}
 			storeSyscall(regs, r)
 			e.bypassed++
+			c.pass.exit = hot.ExitSyscall
 			if c.n[nBypassed]++; c.n[nBypassed] >= flushBypassed {
 				c.flush()
 			}
@@ -207,6 +203,7 @@ func (c *threadContext) bypass(ctx pkgcontext.Context, as *addressSpace, t *tabl
 
 		case machine.ExitMiss:
 			c.n[nExitMiss]++
+			c.pass.exit = hot.ExitMiss
 			if t2 := as.entries.Load(); t2 != t {
 				if t = t2; t == nil {
 					store(regs, r)
@@ -236,6 +233,7 @@ func (c *threadContext) bypass(ctx pkgcontext.Context, as *addressSpace, t *tabl
 
 		case machine.ExitFuel:
 			c.n[nExitFuel]++
+			c.pass.exit = hot.ExitStop
 			c.run.ClearStop()
 			store(regs, r)
 			if c.stop.Load() != 0 {
@@ -251,8 +249,10 @@ func (c *threadContext) bypass(ctx pkgcontext.Context, as *addressSpace, t *tabl
 				return false
 			}
 			next, ok := t.entries[r.RIP]
-			if !ok {
-				e.entered-- // says nothing about the site
+			if fuel++; !ok || fuel > 1 {
+				// That says nothing about the site. The second time the Go runtime has most likely wanted the CPU after
+				// 10 ms again: a gap as long as that is better off in the program's own code.
+				e.entered--
 				return false
 			}
 			if code = next.code; code.Vec() > c.vec.level && !c.setLevel(as, ac, code.Vec()) {
@@ -263,12 +263,14 @@ func (c *threadContext) bypass(ctx pkgcontext.Context, as *addressSpace, t *tabl
 
 		case machine.ExitFault:
 			c.n[nExitFault]++
+			c.pass.exit = hot.ExitStop
 			e.stops++
 			store(regs, r)
 			return false
 
 		default: // ExitStop
 			c.n[nExitStop]++
+			c.pass.exit = hot.ExitStop
 			e.stops++
 			store(regs, r)
 			return false
@@ -326,6 +328,7 @@ func (c *threadContext) Preempt() { c.inner.Preempt() }
 // Release implements platform.Context.Release.
 func (c *threadContext) Release() {
 	c.flush()
+	c.unlistThread()
 	c.afterWatched()
 	if c.run != nil {
 		c.thread.Store(nil)
@@ -398,6 +401,7 @@ var localCounters = [numLocal]statfile.Counter{
 
 // flush adds what the context has counted to the shared counters and to the sites, and has the engine judge these.
 func (c *threadContext) flush() {
+	c.writeThread()
 	ctr := c.p.counters
 	ctr.Add(statfile.ExitSyscall, int64(c.n[nBypassed]))
 	for i, n := range c.n {

@@ -386,6 +386,7 @@ func TestSwitchDoesNotAllocate(t *testing.T) {
 func BenchmarkSwitch(b *testing.B) {
 	t := &testing.T{}
 	r := newRig(t)
+	r.e.policy.SampleMin, r.e.policy.SampleMax = 16, 512
 	r.th.run = func(t *fakeThread, code machine.Code) machine.Exit {
 		t.regs.RIP = 0x1100
 		t.regs.GPR[rax] = 39

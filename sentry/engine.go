@@ -12,6 +12,7 @@ import (
 	"gvisor.dev/gvisor/pkg/sentry/platform"
 
 	"ub/btc"
+	"ub/hot"
 	"ub/path"
 	"ub/sentry/machine"
 	"ub/sentry/statfile"
@@ -21,11 +22,18 @@ import (
 // engine owns sites and blobs: which addresses are entries, what they were made from, and when they must go.
 type engine struct {
 	config   statfile.Config
+	policy   hot.Config // config in ticks
 	stats    *statfile.File
 	counters *statfile.Counters
 	arena    arena
 	// translate makes a blob; a variable for tests.
 	translate func(entries []uint64, r path.CodeReader, h path.Hints, l path.Limits) (*btc.Blob, error)
+
+	// ticks is the clock of policy; a variable for tests.
+	ticks func() uint64
+
+	// read reads a program's memory; a variable for tests.
+	read func(w *machine.Window, addr uint64, dst []byte) bool
 
 	// fileOf and sourceFiles ask the Sentry; variables for tests.
 	fileOf      func(ctx pkgcontext.Context, fd int32) (fileID, bool)
@@ -56,6 +64,14 @@ type engine struct {
 	tableSites [statfile.NumSites]*site
 
 	recheckNext int // index into blobs
+
+	// noGap stands for gaps that there is no room for.
+	noGap *gap
+	// tableGaps is the gaps in the gap table, freeGaps its free slots.
+	tableGaps [statfile.NumGaps]*gap
+	freeGaps  []int
+	// freeThreads is the free places of the thread table.
+	freeThreads []int
 
 	// plans are recent translations by their site, for other address spaces with the same code in the same place.
 	plans map[uint64]*plan
@@ -103,10 +119,13 @@ const (
 func newEngine(a arena, config statfile.Config, stats *statfile.File) *engine {
 	e := &engine{
 		config:      config,
+		policy:      policyConfig(&config),
 		stats:       stats,
 		counters:    stats.Counters(),
 		arena:       a,
 		translate:   translateFor(target.VecNone),
+		ticks:       ticks,
+		read:        readWindow,
 		fileOf:      fileOf,
 		sourceFiles: sourceFiles,
 		codeFiles:   map[fileID]int{},
@@ -120,6 +139,17 @@ func newEngine(a arena, config statfile.Config, stats *statfile.File) *engine {
 	}
 	for i := range e.freeSlots {
 		e.freeSlots[i] = i
+	}
+	for i := range statfile.NumGaps {
+		e.freeGaps = append(e.freeGaps, i)
+	}
+	for i := range statfile.NumThreads {
+		e.freeThreads = append(e.freeThreads, i)
+	}
+	e.noGap = &gap{slot: -1}
+	e.noGap.Data = e.noGap
+	if config.Controller == 0 {
+		e.noGap.HasCode(&e.policy, 0)
 	}
 	return e
 }
@@ -151,7 +181,10 @@ func (e *engine) dropSpace(as *addressSpace) {
 			e.freeSlots = append(e.freeSlots, s.slot)
 		}
 	}
-	as.sites, as.hints, as.maps = nil, nil, mapSet{}
+	for _, g := range as.gaps {
+		e.unlistGapLocked(g)
+	}
+	as.sites, as.gaps, as.hints, as.maps = nil, nil, nil, mapSet{}
 	delete(e.spaces, as)
 	e.counters.Add(statfile.SpacesLive, -1)
 	e.mu.Unlock()
@@ -166,7 +199,7 @@ func (e *engine) nominate(as *addressSpace, rip uint64) {
 		return
 	}
 	s := e.siteLocked(as, rip)
-	if s == nil || s.state == statfile.Live {
+	if s == nil || s.state == statfile.Live || as.tried(rip, e.ticks()) {
 		return
 	}
 	e.enqueueLocked(request{s: s})

@@ -284,7 +284,7 @@ func TestSiteThatDoesNotYieldIsRetired(t *testing.T) {
 	w := newWorld(t, nil)
 	as, _ := hotSite(t, w)
 	s := as.sites[0x1100]
-	c := cached{site: s, entered: uint32(w.e.config.TrialEntries), bypassed: uint32(w.e.config.TrialEntries) * 6 / 10}
+	c := cached{site: s, gap: w.e.noGap, entered: uint32(w.e.config.TrialEntries), bypassed: uint32(w.e.config.TrialEntries) * 6 / 10}
 	s.count(&c)
 	if !s.due(&w.e.config) {
 		t.Fatal("not due")

@@ -14,7 +14,6 @@ import (
 	"gvisor.dev/gvisor/pkg/sentry/platform"
 
 	"ub/btc"
-	"ub/hot"
 	"ub/path"
 	"ub/sentry/machine"
 	"ub/sentry/statfile"
@@ -51,7 +50,7 @@ type world struct {
 func newWorld(t *testing.T, change func(*statfile.Config)) *world {
 	t.Helper()
 	c := statfile.DefaultConfig()
-	c.MinShort, c.SampleEvery = 4, 1
+	c.MinShort, c.SampleEvery, c.SampleMax, c.MinRate, c.Controller = 4, 1, 1, 0, 0
 	if change != nil {
 		change(&c)
 	}
@@ -69,7 +68,7 @@ func newWorld(t *testing.T, change func(*statfile.Config)) *world {
 	}
 	w.e.sourceFiles = func(*blob) ([]fileID, bool) { return w.ids, true }
 	w.p = &Platform{config: c, stats: stats, counters: stats.Counters(), engine: w.e}
-	w.p.identify = hot.Config{SampleEvery: 1, Short: 1 << 60, MinShort: 4, Window: 1 << 60}
+	w.e.policy.Short, w.e.policy.Window = 1<<60, 1<<60 // whatever the machine's load
 	return w
 }
 

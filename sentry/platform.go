@@ -6,7 +6,6 @@ import (
 	"gvisor.dev/gvisor/pkg/sentry/platform"
 	"gvisor.dev/gvisor/pkg/sentry/platform/systrap"
 
-	"ub/hot"
 	"ub/sentry/machine"
 	"ub/sentry/statfile"
 	"ub/target"
@@ -19,7 +18,6 @@ type Platform struct {
 	config   statfile.Config
 	stats    *statfile.File
 	counters *statfile.Counters
-	identify hot.Config
 	engine   *engine
 	threads  func() (btcThread, error)
 }
@@ -30,7 +28,6 @@ func newPlatform(inner *systrap.Systrap, m *machine.Machine, config statfile.Con
 		config:   config,
 		stats:    stats,
 		counters: stats.Counters(),
-		identify: identifierConfig(&config),
 		engine:   newEngine(realArena{m}, config, stats),
 		threads: func() (btcThread, error) {
 			t, err := m.NewThread()
@@ -41,17 +38,9 @@ func newPlatform(inner *systrap.Systrap, m *machine.Machine, config statfile.Con
 		},
 	}
 	p.engine.translate = translateFor(m.MaxVec())
+	stats.SetTicksPerMicro(ticksPerMicro())
 	go p.engine.work() // S/R-SAFE: has no state of the program's
 	return p
-}
-
-func identifierConfig(c *statfile.Config) hot.Config {
-	return hot.Config{
-		SampleEvery: uint32(c.SampleEvery),
-		Short:       nsToTicks(c.ShortGapNS),
-		MinShort:    uint32(c.MinShort),
-		Window:      nsToTicks(c.WindowMS * 1_000_000),
-	}
 }
 
 // MaxUserAddress implements platform.Platform.MaxUserAddress: programs are loaded within the window's size, so that

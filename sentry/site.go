@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"ub/btc"
+	"ub/path"
 	"ub/sentry/machine"
 	"ub/sentry/statfile"
 )
@@ -28,6 +29,8 @@ type site struct {
 	queued       bool
 	blob         *blob // for state Live
 	translations int
+	extended     int       // times that a target missed from its path was added
+	level        uint32    // which limits its path has, see limits
 	postponed    int       // judgements since installation that waited for a translation
 	setbacks     int       // failures and retirements, each doubles the time until the next attempt
 	retryAt      time.Time // not before
@@ -75,6 +78,16 @@ func (s *site) startTrial() {
 	s.judgedEntered.Store(s.entered.Load())
 	s.judgedBypassed = s.bypassed.Load()
 }
+
+// limits are those of a path of s's level: the largest, or half of each, and so on.
+func (s *site) limits(c *statfile.Config) (l path.Limits, extensions int) {
+	shift := c.PathLevels - 1 - min(uint64(s.level), c.PathLevels-1)
+	return path.Limits{MaxBlocks: int(max(1, c.MaxPathBlocks>>shift)), MaxInsts: int(max(1, c.MaxPathInsts>>shift))},
+		int(c.MaxExtensions >> shift)
+}
+
+// last reports whether there is no larger path than that of the site's level.
+func (s *site) last(c *statfile.Config) bool { return uint64(s.level)+1 >= c.PathLevels }
 
 // maxPostponed is how many judgements may wait for a translation: under load that can take long, and a site that does not
 // yield costs something all the while.

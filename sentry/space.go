@@ -10,6 +10,7 @@ import (
 	"gvisor.dev/gvisor/pkg/sentry/memmap"
 	"gvisor.dev/gvisor/pkg/sentry/platform"
 
+	"ub/hot"
 	"ub/sentry/machine"
 	"ub/sentry/statfile"
 	"ub/target"
@@ -45,6 +46,8 @@ type addressSpace struct {
 	maps     mapSet
 	blobs    []*blob // live ones, in order of installation
 	sites    map[uint64]*site
+	gaps     map[gapKey]*gap
+	group    hot.Group
 	hints    map[uint64]*branch
 	released bool
 	noMirror time.Time // no attempt to get a mirror before this

@@ -20,8 +20,9 @@ type entry struct {
 // entryCache is a context's direct-mapped cache of its address space's table, with the counts for each site that are
 // not yet added to it.
 type entryCache struct {
-	t     *table
-	slots [cacheSize]cached
+	t       *table
+	changed bool // t has been replaced, for whoever wants to know
+	slots   [cacheSize]cached
 }
 
 const (
@@ -30,25 +31,31 @@ const (
 )
 
 type cached struct {
-	rip  uint64 // the address looked up; 0 with a nil site: free
-	code machine.Code
-	site *site      // nil: the table has no entry for rip
-	vec  target.Vec // of runs that begin here: what they were found to need
+	rip    uint64 // the address looked up; 0 with a nil site: free
+	caller uint64 // 0: all
+	code   machine.Code
+	site   *site      // nil: the table has no entry for rip
+	gap    *gap       // not nil if site is not
+	vec    target.Vec // of runs that begin here: what they were found to need
 
 	entered, bypassed, misses, stops uint32
 }
 
-// lookup returns the cached answer of t for rip; its site is nil when there is no entry.
-func (c *entryCache) lookup(t *table, rip uint64) *cached {
+// lookup returns the cached answer of t for rip, and the gap of that caller; its site is nil when there is no entry.
+func (c *entryCache) lookup(as *addressSpace, t *table, rip, caller uint64) *cached {
 	if c.t != t {
 		c.forget()
 		c.t = t
+		c.changed = true
 	}
-	e := &c.slots[rip*0x9e3779b97f4a7c15>>(64-cacheBits)]
-	if e.rip != rip {
+	e := &c.slots[(rip^caller<<7)*0x9e3779b97f4a7c15>>(64-cacheBits)]
+	if e.rip != rip || e.caller != caller {
 		e.settle()
 		n := t.entries[rip]
-		*e = cached{rip: rip, code: n.code, site: n.site}
+		*e = cached{rip: rip, caller: caller, code: n.code, site: n.site}
+		if n.site != nil {
+			e.gap = as.e.gapFor(as, gapKey{rip, caller}, n.site)
+		}
 	}
 	return e
 }
@@ -57,6 +64,7 @@ func (c *entryCache) lookup(t *table, rip uint64) *cached {
 func (e *cached) settle() {
 	if e.site != nil && e.entered != 0 {
 		e.site.count(e)
+		e.gap.count(e)
 		e.entered, e.bypassed, e.misses, e.stops = 0, 0, 0, 0
 	}
 }
@@ -69,7 +77,7 @@ func (c *entryCache) forget() {
 	}
 }
 
-// flush adds all counts to the sites, and has sites judged that have been tried often enough.
+// flush adds all counts to the sites. Without a controller it also has sites judged that have been tried often enough.
 func (c *entryCache) flush(e *engine) {
 	for i := range c.slots {
 		s := &c.slots[i]
@@ -77,7 +85,7 @@ func (c *entryCache) flush(e *engine) {
 			continue
 		}
 		s.settle()
-		if s.site.due(&e.config) {
+		if e.config.Controller == 0 && s.site.due(&e.config) {
 			e.judge(s.site)
 		}
 	}

@@ -21,3 +21,6 @@ var ticksPerMicro = sync.OnceValue(func() uint64 {
 func nsToTicks(ns uint64) uint64 {
 	return ns / 1000 * ticksPerMicro()
 }
+
+// ticksToNS converts differences of less than a day.
+func ticksToNS(t int64) int64 { return t * 1000 / int64(ticksPerMicro()) }

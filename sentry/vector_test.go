@@ -23,7 +23,7 @@ func vectorRig(t *testing.T) *rig {
 // bypass makes one bypassed syscall at level v, native one that is not.
 func (r *rig) bypass(v target.Vec) {
 	r.distinct(0x1100)
-	r.c.cache.lookup(r.as.entries.Load(), 0x1100).vec = v
+	r.c.cache.lookup(r.as, r.as.entries.Load(), 0x1100, 0).vec = v
 	before := r.inner.switches
 	if err := r.doSwitch(); err != nil || r.inner.switches != before {
 		r.t.Fatalf("not bypassed: %v", err)
@@ -99,7 +99,7 @@ func TestVectorStateRefused(t *testing.T) {
 	r := vectorRig(t)
 	r.th.loadErr = errors.New("no")
 	r.distinct(0x1100)
-	r.c.cache.lookup(r.as.entries.Load(), 0x1100).vec = target.VecAVX
+	r.c.cache.lookup(r.as, r.as.entries.Load(), 0x1100, 0).vec = target.VecAVX
 	if err := r.doSwitch(); err != nil || r.inner.switches != 1 {
 		t.Fatalf("%v, %d native rounds", err, r.inner.switches)
 	}

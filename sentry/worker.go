@@ -21,9 +21,8 @@ const (
 	// recheckPerTick bounds what comparing sources with memory costs: a fraction of a millisecond in each tick.
 	recheckPerTick = 256
 
-	// maxEntries bounds what is asked of one blob, maxTranslations how often a site's path is extended.
-	maxEntries      = 32
-	maxTranslations = 48
+	// maxEntries bounds what is asked of one blob.
+	maxEntries = 32
 )
 
 // work is the worker: one goroutine per sandbox, so that translation takes at most one CPU and blobs are published by one
@@ -65,16 +64,34 @@ func (e *engine) step() bool {
 	}
 	// A target that is missed from a path belongs to that path, if that can still grow and the branch does not lead
 	// everywhere. Else it begins a path of its own.
+	// How far a path may grow is the controller's to say: while a larger one might pay, what is beyond runs natively.
 	root := s
 	if r.from != 0 {
-		if b := e.ownerLocked(as, r.from); b != nil && b.root.translations < maxTranslations && len(b.wanted) < maxEntries &&
-			len(as.hints[r.from].targets) <= btc.MaxInlineTargets {
-			root = b.root
+		if b := e.ownerLocked(as, r.from); b != nil {
+			_, extensions := b.root.limits(&e.config)
+			full := b.root.extended >= extensions
+			if full && e.config.Controller != 0 && !b.root.last(&e.config) {
+				s.queued = false
+				if s.state == statfile.Candidate {
+					s.state = statfile.Free
+				}
+				e.mu.Unlock()
+				return true
+			}
+			if !full && len(b.wanted) < maxEntries && len(as.hints[r.from].targets) <= btc.MaxInlineTargets {
+				root = b.root
+			} else if s != b.root {
+				s.level = b.root.level
+			}
+			b.root.extended++
 		}
 	}
+	limits, extensions := root.limits(&e.config)
 	entries := []uint64{root.rip}
 	if root.blob != nil {
-		entries = append(entries, root.blob.wanted...)
+		more := root.blob.wanted
+		// After the level was lowered: the targets that were missed first are the most frequent ones.
+		entries = append(entries, more[:min(len(more), extensions+1)]...)
 	}
 	entries = append(entries, s.rip)
 	entries = unique(entries)
@@ -85,7 +102,7 @@ func (e *engine) step() bool {
 	root.queued = true
 	e.mu.Unlock()
 
-	ok := e.make(as, root, entries, hints)
+	ok := e.make(as, root, entries, hints, limits)
 
 	e.mu.Lock()
 	s.queued, root.queued = false, false
@@ -131,14 +148,13 @@ func unique(in []uint64) []uint64 {
 }
 
 // make translates, installs and publishes a blob for root with the given entries.
-func (e *engine) make(as *addressSpace, root *site, entries []uint64, hints path.Hints) bool {
+func (e *engine) make(as *addressSpace, root *site, entries []uint64, hints path.Hints, limits path.Limits) bool {
 	if !as.takeMirror() {
 		return false
 	}
 	began := time.Now()
 	defer func() { e.counters.Add(statfile.TranslateNS, time.Since(began).Nanoseconds()) }()
 	r := newCodeReader(as)
-	limits := path.Limits{MaxBlocks: int(e.config.MaxPathBlocks), MaxInsts: int(e.config.MaxPathInsts)}
 	p := e.known(root, r)
 	var err error
 	if p != nil {
@@ -272,6 +288,7 @@ func (e *engine) publish(b *blob) bool {
 				m[rip] = entry{code, b.root}
 			}
 		})
+		e.grownLocked(b.root)
 	}
 	e.mu.Unlock()
 	e.retire(gone)
@@ -362,6 +379,11 @@ func (e *engine) writeSites() {
 	for _, s := range &e.tableSites {
 		if s != nil {
 			e.writeSlot(s)
+		}
+	}
+	for _, g := range &e.tableGaps {
+		if g != nil {
+			e.writeGap(g)
 		}
 	}
 }

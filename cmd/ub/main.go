@@ -40,6 +40,7 @@ switch between processes ("userspace bypass"). Results are the same; only time d
 		Example: `  ub run -- ls -l /                       a program, in a sandbox
   ub run --stats -- dd if=/dev/zero of=/dev/null bs=64 count=1000000
   ub run --bypass=off -- ./server         the same sandbox without bypass, to compare
+  ub top                                  what bypass does in it, live
   ub disasm /bin/dd main                  what bypass makes of a function`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -52,7 +53,7 @@ switch between processes ("userspace bypass"). Results are the same; only time d
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w; `%s --help` lists what there is", err, cmd.CommandPath())
 	})
-	root.AddCommand(runCommand(), disasmCommand(), versionCommand())
+	root.AddCommand(runCommand(), topCommand(), disasmCommand(), versionCommand())
 	return root
 }
 

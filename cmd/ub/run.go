@@ -26,6 +26,7 @@ type runFlags struct {
 	statsJSON string
 	statFile  string
 	debugLog  string
+	metrics   string
 	tune      []string
 }
 
@@ -70,6 +71,7 @@ cannot be executed, 125 if ub itself failed.`,
 	cmd.Flags().StringVar(&f.statsJSON, "stats-json", "", "write statistics to `FILE` at the end")
 	cmd.Flags().StringVar(&f.statFile, "stat-file", "", "keep the sandbox's statistics file as `FILE`, for `ub disasm --sandbox`")
 	cmd.Flags().StringVar(&f.debugLog, "debug-log", "", "write gVisor's debug logs to `DIR`")
+	cmd.Flags().StringVar(&f.metrics, "metrics-addr", "", "serve metrics in Prometheus' format at `ADDR`: HOST:PORT with a loopback HOST, or unix:PATH")
 	cmd.Flags().StringArrayVar(&f.tune, "tune", nil, "set a parameter of bypass, `NAME=NUMBER` (repeatable)")
 	return cmd
 }
@@ -157,6 +159,14 @@ func request(f *runFlags, args []string) (*launch.Request, error) {
 		}
 		if *p.to, err = filepath.Abs(p.value); err != nil {
 			return nil, fmt.Errorf("--%s: %w", p.flag, err)
+		}
+	}
+	if f.metrics != "" {
+		if req.Metrics, err = launch.MetricsAddr(f.metrics); err != nil {
+			return nil, fmt.Errorf("--metrics-addr: %w", err)
+		}
+		if req.Config.Bypass == 0 {
+			return nil, errors.New("--metrics-addr has nothing to show with --bypass=off")
 		}
 	}
 	if req.Config.Bypass == 0 && f.statFile != "" {

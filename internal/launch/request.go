@@ -60,6 +60,7 @@ type Request struct {
 	Stats     bool   // print a table to standard error at the end
 	StatsJSON string // absolute path to write statistics to, or empty
 	StatFile  string // absolute path where the statistics file is to be and to remain, or empty
+	Metrics   string // where to serve metrics, as MetricsAddr returns it, or empty
 	DebugLog  string // absolute directory for gVisor's debug logs, or empty
 }
 

@@ -114,3 +114,31 @@ func SandboxStat(id string) (string, error) {
 	}
 	return p, nil
 }
+
+// Sandboxes lists the running sandboxes.
+func Sandboxes() ([]string, error) {
+	root, err := stateRoot()
+	if err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(root)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, e := range entries {
+		dir := filepath.Join(root, e.Name())
+		if _, err := strconv.Atoi(e.Name()); err != nil {
+			continue
+		}
+		// One whose lock is free is of an `ub run` that was killed.
+		if fd, err := lock(dir); err == nil {
+			unix.Close(fd)
+			continue
+		}
+		if _, err := os.Stat(StatPath(dir)); err == nil {
+			out = append(out, e.Name())
+		}
+	}
+	return out, nil
+}

@@ -25,6 +25,8 @@ type Stats struct {
 	Counters map[string]uint64 `json:"counters"`
 	// Sites are those that are in the table at the end, most often entered first.
 	Sites []Site `json:"sites"`
+	// Gaps are what the payoff controller has decided about, most often entered first.
+	Gaps []Gap `json:"gaps"`
 
 	snap statfile.Snapshot
 }
@@ -51,6 +53,7 @@ func Collect(f *statfile.File, bypass bool) *Stats {
 		Share:    Share(n[statfile.Bypassed], n.Syscalls()),
 		Counters: make(map[string]uint64, len(n)),
 		Sites:    []Site{},
+		Gaps:     Gaps(f.Gaps()),
 		snap:     n,
 	}
 	for i, v := range n {
@@ -99,6 +102,12 @@ func (s *Stats) Table(w io.Writer) error {
 	row("crossings", "%s", Group(n[statfile.Crossings]))
 	row("sites", "%s candidates of %s sampled gaps (%s short), %s retired",
 		Group(n[statfile.Candidates]), Group(n[statfile.Sampled]), Group(n[statfile.ShortGaps]), Group(n[statfile.SitesRetired]))
+	row("gaps", "%s trials: %s kept, %s rolled back; %s split by caller; paths %s raised, %s lowered; %s pairs of windows",
+		Group(n[statfile.Trials]), Group(n[statfile.GapsKept]), Group(n[statfile.GapsRolledBack]), Group(n[statfile.GapsSplit]),
+		Group(n[statfile.PathsRaised]), Group(n[statfile.PathsLowered]), Group(n[statfile.Pairs]))
+	if n[statfile.GroupsRolledBack] > 0 {
+		row("programs", "%s times bypass ended because the whole was slower", Group(n[statfile.GroupsRolledBack]))
+	}
 	row("blobs", "%s installed; %s invalidated, %s evicted", Group(n[statfile.BlobsInstalled]),
 		Group(n[statfile.BlobsInvalidated]), Group(n[statfile.BlobsEvicted]))
 	if n[statfile.SpacesLive] > 0 { // while the program runs

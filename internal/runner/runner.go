@@ -20,6 +20,7 @@ import (
 	"gvisor.dev/gvisor/runsc/flag"
 
 	"ub/internal/launch"
+	"ub/internal/metrics"
 	"ub/internal/report"
 	"ub/sentry/statfile"
 )
@@ -70,6 +71,13 @@ func run(req *launch.Request, sigs *signals) (int, error) {
 		return 0, fmt.Errorf("statistics file: %w", err)
 	}
 	defer stats.Unmap()
+	if req.Metrics != "" {
+		m, err := metrics.Serve(req.Metrics, stats)
+		if err != nil {
+			return 0, err
+		}
+		defer m.Close()
+	}
 
 	status, err := runSandbox(req, dir, statPath, sigs)
 	if err != nil {

@@ -13,13 +13,28 @@ type Config struct {
 	// the calls that are not bypassed. Translation reads the original instructions in either case.
 	Patching uint64
 
-	// SampleEvery is the mean distance of the native syscalls that the identifier looks at; 1 for all.
+	// SampleEvery is the mean distance, in syscalls, of those that the identifier looks at while things change; 1 for all.
+	// The paper looks at less than every 10th.
 	SampleEvery uint64
-	// ShortGapNS is the time in nanoseconds, beyond that of a crossing, up to which a gap is short.
+	// SampleMax is the distance when nothing changes. At 512 a sample costs 0.2 ns per syscall.
+	SampleMax uint64
+	// QuietSamples is how many samples without news it takes to double the distance.
+	QuietSamples uint64
+	// MinRate is the least number of syscalls per second of a thread whose sites may become candidates. The paper's
+	// is 50,000 at 0.2 µs each on bare Linux: threads that spend 1 % of their time in them. A crossing to the Sentry
+	// takes 4 µs, so the same 1 % are 2,500 here.
+	MinRate uint64
+	// ShortGapNS is the time in nanoseconds, beyond that of a crossing, up to which a gap is short. The paper's is
+	// 4000 with the crossing, for about 1000 instructions; a crossing here varies by more than that.
 	ShortGapNS uint64
-	// MinShort is the number of sampled short gaps within WindowMS milliseconds that make a site a candidate.
-	MinShort uint64
-	WindowMS uint64
+	// MaxCrossingNS is what a crossing may cost in nanoseconds: a thread whose shortest gap is longer has no short ones.
+	MaxCrossingNS uint64
+	// MinShort is the number of sampled short gaps within WindowMS milliseconds that make a site a candidate, when they
+	// are at least MinShortPercent of its gaps. The paper's are 900 in a round of 15,000: 6 %. Fewer samples do
+	// here, since a candidate is only tried.
+	MinShort        uint64
+	MinShortPercent uint64
+	WindowMS        uint64
 
 	// MaxPathBlocks and MaxPathInsts limit one path.
 	MaxPathBlocks uint64
@@ -28,10 +43,55 @@ type Config struct {
 	MaxBlobs     uint64
 	MaxBlobBytes uint64
 
-	// TrialEntries is the number of entries after which a site is judged: it is retired unless at least
-	// MinYieldPercent of them ended in a bypassed syscall.
+	// TrialEntries is the number of entries after which a site is judged when there is no Controller: it is retired
+	// unless at least MinYieldPercent of them ended in a bypassed syscall.
 	TrialEntries    uint64
 	MinYieldPercent uint64
+
+	// Controller is 1 to measure what bypass saves, gap by gap, and to keep what pays only; 0 to bypass every site with
+	// code, as the paper does. All that follows has no counterpart in the paper; the defaults are measured, see
+	// docs/identifier.md.
+	Controller uint64
+	// WindowPasses is the length of half a pair of windows, in syscalls of the thread, after WarmPasses that
+	// are not counted.
+	WindowPasses uint64
+	WarmPasses   uint64
+	// LongPasses is the same where bypass is less than Margin times as fast, after LongWarmUS microseconds: crossings right
+	// after bypass are dearer than those of a program without it.
+	LongPasses uint64
+	LongWarmUS uint64
+	Margin     uint64
+	// MinSamples is how many passes of a gap in each half make a difference.
+	MinSamples uint64
+	// MinPairs and MaxPairs bound the differences that a decision rests on.
+	MinPairs uint64
+	MaxPairs uint64
+	// KeepPermille is the error of the sign test, in 1/1000 at each look, at which a gap is kept, or one that was kept is
+	// given up; DropPermille that at which one on trial is rolled back.
+	KeepPermille uint64
+	DropPermille uint64
+	// MinPayoffNS is what bypass must save per pass, in nanoseconds.
+	MinPayoffNS uint64
+	// ClipNS is the length in nanoseconds up to which passes are compared as they are; longer ones are looked at apart.
+	// Beyond MaxPassUS microseconds a pass is taken for no longer than that.
+	ClipNS    uint64
+	MaxPassUS uint64
+	// BurstPairs is how many pairs follow each other after a change.
+	BurstPairs uint64
+	// RecheckMS is the distance of pairs in milliseconds when nothing changes.
+	RecheckMS uint64
+	// RetryMS is the delay in milliseconds after which a gap that was rolled back is tried again, doubled each time
+	// up to RetryMaxMS; after RetireAfter times its code is given up.
+	RetryMS     uint64
+	RetryMaxMS  uint64
+	RetireAfter uint64
+	// PathLevels is the number of limits that a path may have: MaxPathInsts, MaxPathBlocks and MaxExtensions, half of
+	// each, a quarter, and so on. It begins with the smallest; a larger one is tried when ExtendPercent of the passes
+	// end at the limits.
+	PathLevels    uint64
+	ExtendPercent uint64
+	// MaxExtensions is how many times one path is extended by targets seen at run time.
+	MaxExtensions uint64
 
 	// Journal is 1 to record every installed blob with the program's bytes.
 	Journal uint64
@@ -42,9 +102,14 @@ func DefaultConfig() Config {
 	return Config{
 		Bypass:          1,
 		Patching:        1,
-		SampleEvery:     8,
+		SampleEvery:     16,
+		SampleMax:       512,
+		QuietSamples:    16,
+		MinRate:         2500,
 		ShortGapNS:      8000,
+		MaxCrossingNS:   20_000,
 		MinShort:        32,
+		MinShortPercent: 6,
 		WindowMS:        500,
 		MaxPathBlocks:   256,
 		MaxPathInsts:    2048,
@@ -52,6 +117,28 @@ func DefaultConfig() Config {
 		MaxBlobBytes:    16 << 20,
 		TrialEntries:    256,
 		MinYieldPercent: 50,
+		Controller:      1,
+		WindowPasses:    32,
+		WarmPasses:      8,
+		LongPasses:      128,
+		LongWarmUS:      20_000,
+		Margin:          8,
+		MinSamples:      4,
+		MinPairs:        6,
+		MaxPairs:        24,
+		KeepPermille:    20,
+		DropPermille:    100,
+		MinPayoffNS:     50,
+		ClipNS:          50_000,
+		MaxPassUS:       10_000,
+		BurstPairs:      16,
+		RecheckMS:       100,
+		RetryMS:         500,
+		RetryMaxMS:      60_000,
+		RetireAfter:     6,
+		PathLevels:      3,
+		ExtendPercent:   10,
+		MaxExtensions:   48,
 		Journal:         1,
 	}
 }
@@ -60,9 +147,13 @@ func DefaultConfig() Config {
 func (c *Config) fields() []*uint64 {
 	return []*uint64{
 		&c.Bypass, &c.Patching,
-		&c.SampleEvery, &c.ShortGapNS, &c.MinShort, &c.WindowMS,
+		&c.SampleEvery, &c.SampleMax, &c.QuietSamples, &c.MinRate, &c.ShortGapNS, &c.MaxCrossingNS, &c.MinShort, &c.MinShortPercent, &c.WindowMS,
 		&c.MaxPathBlocks, &c.MaxPathInsts, &c.MaxBlobs, &c.MaxBlobBytes,
-		&c.TrialEntries, &c.MinYieldPercent, &c.Journal,
+		&c.TrialEntries, &c.MinYieldPercent,
+		&c.Controller, &c.WindowPasses, &c.WarmPasses, &c.LongPasses, &c.LongWarmUS, &c.Margin, &c.MinSamples, &c.MinPairs, &c.MaxPairs, &c.KeepPermille, &c.DropPermille,
+		&c.MinPayoffNS, &c.ClipNS, &c.MaxPassUS, &c.BurstPairs, &c.RecheckMS, &c.RetryMS, &c.RetryMaxMS, &c.RetireAfter,
+		&c.PathLevels, &c.ExtendPercent, &c.MaxExtensions,
+		&c.Journal,
 	}
 }
 
@@ -75,8 +166,13 @@ func (c Config) Check() error {
 		{"Bypass", c.Bypass, 0, 1},
 		{"Patching", c.Patching, 0, 1},
 		{"SampleEvery", c.SampleEvery, 1, 1 << 20},
+		{"SampleMax", c.SampleMax, c.SampleEvery, 1 << 20},
+		{"QuietSamples", c.QuietSamples, 1, 1 << 20},
+		{"MinRate", c.MinRate, 0, 1 << 32},
 		{"ShortGapNS", c.ShortGapNS, 1, 1 << 32},
+		{"MaxCrossingNS", c.MaxCrossingNS, 0, 1 << 32},
 		{"MinShort", c.MinShort, 1, 1 << 20},
+		{"MinShortPercent", c.MinShortPercent, 0, 100},
 		{"WindowMS", c.WindowMS, 1, 1 << 32},
 		{"MaxPathBlocks", c.MaxPathBlocks, 1, 1 << 16},
 		{"MaxPathInsts", c.MaxPathInsts, 1, 1 << 20},
@@ -84,6 +180,28 @@ func (c Config) Check() error {
 		{"MaxBlobBytes", c.MaxBlobBytes, 4096, 1 << 30},
 		{"TrialEntries", c.TrialEntries, 1, 1 << 32},
 		{"MinYieldPercent", c.MinYieldPercent, 0, 100},
+		{"Controller", c.Controller, 0, 1},
+		{"WindowPasses", c.WindowPasses, 1, 1 << 16},
+		{"WarmPasses", c.WarmPasses, 0, 1 << 16},
+		{"LongPasses", c.LongPasses, 1, 1 << 16},
+		{"LongWarmUS", c.LongWarmUS, 0, 1 << 32},
+		{"Margin", c.Margin, 1, 100},
+		{"MinSamples", c.MinSamples, 1, 1 << 16},
+		{"MinPairs", c.MinPairs, 2, c.MaxPairs},
+		{"MaxPairs", c.MaxPairs, 2, 32},
+		{"KeepPermille", c.KeepPermille, 1, 500},
+		{"DropPermille", c.DropPermille, 1, 500},
+		{"MinPayoffNS", c.MinPayoffNS, 0, 1 << 32},
+		{"ClipNS", c.ClipNS, 1, 1 << 32},
+		{"MaxPassUS", c.MaxPassUS, c.ClipNS/1000 + 1, 1 << 32},
+		{"BurstPairs", c.BurstPairs, c.MinPairs, 1 << 20},
+		{"RecheckMS", c.RecheckMS, 1, 1 << 32},
+		{"RetryMS", c.RetryMS, 1, 1 << 32},
+		{"RetryMaxMS", c.RetryMaxMS, c.RetryMS, 1 << 32},
+		{"RetireAfter", c.RetireAfter, 1, 1 << 20},
+		{"PathLevels", c.PathLevels, 1, 8},
+		{"ExtendPercent", c.ExtendPercent, 1, 100},
+		{"MaxExtensions", c.MaxExtensions, 0, 1 << 10},
 		{"Journal", c.Journal, 0, 1},
 	} {
 		if r.v < r.min || r.v > r.mx {

@@ -26,20 +26,28 @@ const (
 	ExitStop
 	ExitFault
 	ExitFuel
-	MissLinked      // misses whose target had an entry: continued without a crossing
-	MissUnknown     // misses that ran natively
-	Translations    // blobs translated, installed or not
-	PlansReused     // plans made for another address space and used again
-	TranslateNS     // nanoseconds spent discovering, translating, verifying and installing
-	TranslateFailed // paths that could not be discovered or translated
-	VerifierRefused // blobs that the verifier refused
-	CodeUnsafe      // translations given up because the code is writable somewhere or changed meanwhile
-	SpacesLive      // address spaces
-	SpacesMirrored  // address spaces with a mirror now
-	SpacesNoWindow  // times an address space got no mirror because all windows were taken
-	MirrorMaps      // mappings put into mirrors
-	MirrorMapFailed // mappings that could not be mirrored: BTC faults there and the program runs natively
-	Interrupts      // interrupts that found a thread in BTC
+	MissLinked       // misses whose target had an entry: continued without a crossing
+	MissUnknown      // misses that ran natively
+	Translations     // blobs translated, installed or not
+	PlansReused      // plans made for another address space and used again
+	TranslateNS      // nanoseconds spent discovering, translating, verifying and installing
+	TranslateFailed  // paths that could not be discovered or translated
+	VerifierRefused  // blobs that the verifier refused
+	CodeUnsafe       // translations given up because the code is writable somewhere or changed meanwhile
+	SpacesLive       // address spaces
+	SpacesMirrored   // address spaces with a mirror now
+	SpacesNoWindow   // times an address space got no mirror because all windows were taken
+	MirrorMaps       // mappings put into mirrors
+	MirrorMapFailed  // mappings that could not be mirrored: BTC faults there and the program runs natively
+	Interrupts       // interrupts that found a thread in BTC
+	Trials           // gaps put on trial
+	GapsKept         // trials that ended with bypass
+	GapsRolledBack   // trials that ended without, and gaps that did not go on paying
+	GapsSplit        // gaps whose callers were looked at one by one
+	GroupsRolledBack // times a program as a whole was slower with bypass
+	Pairs            // pairs of windows that were compared
+	PathsRaised      // paths that were allowed to grow, and that were made smaller again
+	PathsLowered
 
 	NumCounters
 )
@@ -58,7 +66,7 @@ var counterNames = [NumCounters]string{
 	"blobs_evicted", "invalidations", "exit_syscall", "exit_miss", "exit_stop", "exit_fault", "exit_fuel",
 	"miss_linked", "miss_unknown", "translations", "plans_reused", "translate_ns", "translate_failed", "verifier_refused",
 	"code_unsafe", "spaces_live", "spaces_mirrored", "spaces_no_window", "mirror_maps", "mirror_map_failed",
-	"interrupts",
+	"interrupts", "trials", "gaps_kept", "gaps_rolled_back", "gaps_split", "groups_rolled_back", "pairs", "paths_raised", "paths_lowered",
 }
 
 // Counters is the counters section, in the mapping.

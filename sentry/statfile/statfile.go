@@ -6,11 +6,13 @@
 // configuration section, which it reads once before any program runs.
 //
 //	offset      size            what
-//	0           64              header: magic, version, sizes
+//	0           64              header: magic, version, size, rate of the clock that gaps are measured with
 //	64          4032            configuration: Config's fields, 8 bytes each
 //	4096        4096            counters: uint64 each, numbered by Counter
 //	8192        NumSites*64     site table
 //	8192+...    64 + JournalSize  journal: head and tail, then a ring of records
+//	...         NumGaps*192     gap table
+//	...         NumThreads*64   thread table
 package statfile
 
 import (
@@ -24,7 +26,7 @@ import (
 
 const (
 	// Version changes with every change of the layout or of Config.
-	Version = 1
+	Version = 2
 
 	magic = uint64(0x3161747362752e23) // "#.ubsta1", little-endian
 
@@ -42,8 +44,12 @@ const (
 	// JournalSize is the size of the journal's ring in bytes.
 	JournalSize = 2 << 20
 
+	gapsOff = (ringOff + JournalSize + 4095) &^ 4095
+
+	threadsOff = gapsOff + NumGaps*gapSize
+
 	// Size is the size of the whole file in bytes.
-	Size = (ringOff + JournalSize + 4095) &^ 4095
+	Size = (threadsOff + NumThreads*threadSize + 4095) &^ 4095
 )
 
 // ErrNotStatFile is wrapped by the errors of Open and Map for files that are something else.

@@ -49,6 +49,39 @@ func TestConfigAndCountersAreShared(t *testing.T) {
 	}
 }
 
+func TestGapsAndThreadsAreShared(t *testing.T) {
+	a, path := create(t, DefaultConfig())
+	b, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Unmap()
+	g := Gap{
+		Site: 0x401000, Caller: 0x402000, Space: 3, State: 2, Why: 1, Level: 2, Pairs: 24, Setbacks: 65535, Extensions: 1 << 30,
+		Entered: 1, Bypassed: 2, Misses: 3, Stops: 4, PayoffNS: -5, BaseNS: 6, ActiveNS: 7,
+	}
+	for i := range g.Hist {
+		g.Hist[i] = uint32(i) << 27
+	}
+	th := Thread{TID: 7, Space: 9, Native: 1, Bypassed: 2, Sampled: 3, SampleEvery: 512, Busy: true}
+	for _, i := range []int{0, NumGaps - 1} {
+		b.SetGap(i, g)
+	}
+	for _, i := range []int{0, NumThreads - 1} {
+		b.SetThread(i, th)
+	}
+	if got := a.Gaps(); len(got) != 2 || got[0] != g || got[1] != g {
+		t.Errorf("Gaps() = %+v, want %+v twice", got, g)
+	}
+	if got := a.Threads(); len(got) != 2 || got[0] != th || got[1] != th {
+		t.Errorf("Threads() = %+v, want %+v twice", got, th)
+	}
+	b.SetThread(0, Thread{})
+	if n := len(a.Threads()); n != 1 || len(a.Blobs()) != 0 || len(a.Sites()) != 0 {
+		t.Errorf("%d threads after one was freed, or another section was written to", n)
+	}
+}
+
 func TestEveryCounterHasAName(t *testing.T) {
 	seen := map[string]bool{}
 	for c := Counter(0); c < NumCounters; c++ {

@@ -1,0 +1,319 @@
+package hot
+
+import "sync/atomic"
+
+// State of a gap.
+type State uint8
+
+const (
+	Waiting    State = iota // it has no code
+	Trial                   // it has; windows with bypass and without are compared
+	Kept                    // it pays
+	RolledBack              // it does not; tried again later
+	Retired                 // the same, so often that its code may be given up
+	Split                   // its callers are looked at one by one, each with a Gap of its own
+)
+
+func (s State) String() string {
+	return name(int(s), "waiting", "trial", "kept", "rolled back", "retired", "split")
+}
+
+// Why is the reason for a gap's state.
+type Why uint8
+
+const (
+	WhyNone     Why = iota
+	WhySaves        // bypass is faster, by the sign test and in size
+	WhySlower       // bypass is slower
+	WhyNoGain       // after MaxPairs differences it is not clear that it is faster
+	WhyLongPass     // rare long passes cost more than the others save
+	WhyGroup        // the program's thread group as a whole was slower
+	WhyCallers      // it did not pay for all callers together
+)
+
+func (w Why) String() string {
+	return name(int(w), "", "saves time", "slower", "no gain", "long passes are slower", "the program was slower", "mixed callers")
+}
+
+func name(i int, names ...string) string {
+	if i < len(names) {
+		return names[i]
+	}
+	return "?"
+}
+
+// Gate values. A thread enters code when the gap's gate is above the thread's Floor.
+const (
+	GateNative uint32 = iota
+	GateProbe         // rolled back for want of an end: entered now and then, to see whether there is one by now
+	GateTrial
+	GateKept
+	GateSplit // more than any floor: the caller's gap decides
+)
+
+// Event is what the caller has to do about a gap.
+type Event uint8
+
+const (
+	Nothing Event = iota
+	Changed       // another state
+	Extend        // its path may grow to the limits of Level
+	Shrink        // its path is to be made anew with those of Level
+)
+
+// Gap is what is known of the gaps of a site, or of a site and a caller, in one thread group. All but Gate is to be
+// protected by the caller's lock; threads read the atomic fields without.
+type Gap struct {
+	gate   atomic.Uint32
+	trials atomic.Uint32 // begun
+	base   atomic.Uint64 // Base, for threads
+	retry  atomic.Uint64 // RetryAt for threads, 0 when there is nothing to try again
+	early  atomic.Uint64 // when it may be tried again if the program does something else
+
+	State State
+	Why   Why
+	// Level is the path limits in force, from 0.
+	Level uint32
+	// Base and Active are what a pass takes without and with bypass: a running mean, in ticks.
+	Base, Active uint64
+	// Hist is the distribution of the sampled native gaps.
+	Hist [Buckets]uint64
+	// Setbacks counts rollbacks since the last lasting success.
+	Setbacks uint32
+	RetryAt  uint64
+	Since    uint64 // when the state began
+	// Data is the owner's.
+	Data any
+
+	trial     trial
+	long      bool // only pairs with long windows count
+	postponed uint32
+	passes    uint64 // with bypass, in this trial; and how many of them ended at the path's limits
+	misses    uint64
+	ends      uint64 // those that did not reach a syscall, for whatever reason
+	below     int64  // payoff with the limits of Level-1, if hasBelow
+	hasBelow  bool
+	capped    bool // a larger path has been tried and was no better
+}
+
+// maxPostponed bounds the differences that are not counted because the path is growing: under load that can take long.
+const maxPostponed = 64
+
+// Gate is the gap's gate. It may be called without the lock.
+func (g *Gap) Gate() uint32 { return g.gate.Load() }
+
+// Payoff is what a pass saves, in ticks, by the differences that count at present, and how many these are.
+func (g *Gap) Payoff() (ticks int64, pairs uint32) { return g.trial.payoff(), g.trial.n }
+
+// HasCode tells that the gap can be bypassed from now on. A gap whose time has come gets a trial.
+func (g *Gap) HasCode(c *Config, now uint64) {
+	switch g.State {
+	case Waiting:
+	case RolledBack, Retired:
+		if now < g.RetryAt {
+			return
+		}
+	default:
+		return
+	}
+	if !c.Controller {
+		g.enter(Kept, WhyNone, now)
+		return
+	}
+	g.capped, g.hasBelow, g.long = false, false, false
+	g.enter(Trial, WhyNone, now)
+}
+
+// NoCode tells that the gap's code is gone, for reasons that have nothing to do with what it saves.
+func (g *Gap) NoCode(now uint64) {
+	if g.State == Trial || g.State == Kept {
+		g.enter(Waiting, WhyNone, now)
+	}
+}
+
+// Grown tells that the gap's path is another one: what is known of it does not hold any more.
+func (g *Gap) Grown() {
+	if g.State == Trial || g.State == Kept {
+		g.restart()
+	}
+}
+
+// SplitUp has the callers looked at one by one.
+func (g *Gap) SplitUp(now uint64) { g.enter(Split, WhyCallers, now) }
+
+// Inherit makes g, new, begin with the delays of the gap that it is a part of.
+func (g *Gap) Inherit(from *Gap) { g.Setbacks, g.Level = from.Setbacks, from.Level }
+
+func (g *Gap) enter(s State, w Why, now uint64) {
+	g.State, g.Why, g.Since = s, w, now
+	gate, retry := GateNative, uint64(0)
+	switch s {
+	case RolledBack, Retired:
+		retry = max(g.RetryAt, 1)
+		if g.ends*2 >= g.passes && g.passes > 0 {
+			gate = GateProbe
+		}
+	case Trial:
+		gate = GateTrial
+	case Kept:
+		gate = GateKept
+	case Split:
+		gate = GateSplit
+	}
+	if s == Trial {
+		g.restart()
+	}
+	g.early.Store(now + g.RetryAt/4 - now/4) // a quarter of the delay
+	g.retry.Store(retry)
+	g.gate.Store(gate)
+}
+
+func (g *Gap) restart() {
+	g.trial = trial{}
+	g.Base, g.Active = 0, 0
+	g.postponed, g.passes, g.misses, g.ends = 0, 0, 0, 0
+	g.trials.Add(1)
+}
+
+// pair takes one difference. growing tells that more of the path is being translated,
+// long that the windows were long ones.
+func (g *Gap) pair(c *Config, now uint64, base, active *side, growing, long bool) Event {
+	if g.State != Trial && g.State != Kept || g.long && !long {
+		return Nothing
+	}
+	g.Base = mean(g.Base, base.sum/uint64(base.n))
+	g.Active = mean(g.Active, active.sum/uint64(active.n))
+	g.base.Store(g.Base)
+	if growing && g.postponed < maxPostponed {
+		// What it takes to miss, in a path that will be another one in a moment, says nothing.
+		g.postponed++
+		return Nothing
+	}
+	g.trial.add(c, base, active)
+	g.passes += uint64(active.n)
+	g.misses += uint64(active.misses)
+	g.ends += uint64(active.misses) + uint64(active.stops)
+	if few := c.MinPairs / 2; !g.long && g.trial.n >= few && g.trial.last(c, few) == few && marginal(c, int64(g.Base), int64(g.Active)) {
+		// That it does not pay would be certain; that it does is not, see Config.LongWarm.
+		g.long = true
+		g.restart()
+		return Nothing
+	}
+	if g.State == Kept {
+		return g.recheck(c, now)
+	}
+	switch {
+	case g.trial.wins(c):
+		return g.won(c, now)
+	case g.trial.loses(c, c.DropPermille) || g.trial.n == c.MaxPairs:
+		return g.lost(c, now, c.DropPermille)
+	}
+	return Nothing
+}
+
+func mean(old, v uint64) uint64 {
+	if old == 0 {
+		return v
+	}
+	return old - old/4 + v/4
+}
+
+// recheck looks at a gap that is kept.
+func (g *Gap) recheck(c *Config, now uint64) Event {
+	recent := c.MaxPairs * 2 / 3
+	switch {
+	case g.trial.loses(c, c.KeepPermille), g.trial.n >= recent && g.trial.last(c, recent) <= recent/2:
+		return g.lost(c, now, c.KeepPermille)
+	case g.Setbacks > 0 && now-g.Since > g.delay(c):
+		g.Setbacks = 0
+	}
+	// A path that was changed while the gap was kept is judged when there is enough to say.
+	if g.hasBelow && g.trial.wins(c) {
+		return g.won(c, now)
+	}
+	return Nothing
+}
+
+// won decides how a gap that pays goes on.
+func (g *Gap) won(c *Config, now uint64) Event {
+	p := g.trial.payoff()
+	ev := Nothing
+	if g.State != Kept {
+		g.enter(Kept, WhySaves, now)
+		ev = Changed
+	}
+	worse := g.hasBelow && p < g.below-int64(c.MinPayoff)-g.below/8
+	g.hasBelow = false
+	switch {
+	case worse:
+		return g.shrink()
+	case !g.capped && g.atLimits(c) && g.Level+1 < c.Levels:
+		g.below, g.hasBelow = p, true
+		g.Level++
+		g.restart()
+		return Extend
+	}
+	return ev
+}
+
+// lost decides how a gap that does not pay goes on.
+func (g *Gap) lost(c *Config, now uint64, permille uint32) Event {
+	switch {
+	case g.hasBelow && g.below > int64(c.MinPayoff):
+		// It did pay with a smaller path.
+		g.hasBelow = false
+		g.restart()
+		return g.shrink()
+	case !g.capped && g.atLimits(c) && g.Level+1 < c.Levels:
+		g.Level++
+		g.restart()
+		return Extend
+	}
+	why := WhyNoGain
+	switch losses := g.trial.n - g.trial.last(c, g.trial.n); {
+	case unlikely(losses, g.trial.n, permille):
+		why = WhySlower
+	case g.trial.payoff() < 0:
+		why = WhyLongPass
+	}
+	g.RollBack(c, now, why)
+	return Changed
+}
+
+func (g *Gap) shrink() Event {
+	g.capped = true
+	g.Level--
+	return Shrink
+}
+
+// atLimits reports whether passes often end where the path does.
+func (g *Gap) atLimits(c *Config) bool {
+	return g.passes > 0 && g.misses*100 >= g.passes*uint64(c.ExtendPercent)
+}
+
+// RollBack ends bypass of the gap for a while.
+func (g *Gap) RollBack(c *Config, now uint64, why Why) {
+	g.Setbacks++
+	g.RetryAt = now + g.delay(c)
+	s := RolledBack
+	if g.Setbacks >= c.RetireAfter {
+		s = Retired
+	}
+	g.enter(s, why, now)
+}
+
+// delay is how long to wait after the present number of setbacks.
+func (g *Gap) delay(c *Config) uint64 {
+	if g.Setbacks == 0 {
+		return 0
+	}
+	return min(c.Retry<<min(g.Setbacks-1, 32), c.RetryMax)
+}
+
+// Again gives a gap that was rolled back another trial, whether or not its time has come.
+func (g *Gap) Again(c *Config, now uint64) {
+	if g.State == RolledBack || g.State == Retired {
+		g.RetryAt = now
+		g.HasCode(c, now)
+	}
+}

@@ -1,0 +1,399 @@
+package hot
+
+// Exit says how a pass through a gap ended that was bypassed, at least in part.
+type Exit uint8
+
+const (
+	ExitNative  Exit = iota // not entered
+	ExitSyscall             // the next syscall was reached
+	ExitMiss                // the path had an end
+	ExitStop                // an instruction that is not translated, or a fault
+)
+
+// mode is what a thread does in a stretch of passes.
+type mode uint8
+
+const (
+	free     mode = iota // nothing is measured; gaps that are kept are bypassed
+	sampled              // the same, measured
+	probe                // the same, and what has code is bypassed
+	active               // half a pair: measured; what is on trial is bypassed as well
+	baseline             // half a pair: measured; nothing is bypassed
+)
+
+// Thread is the identifier and the schedule of one thread of the program. It needs no lock.
+//
+// Its passes (gaps gone through) form stretches, of which each has a mode. Pass and the other small methods are for every
+// pass and cost next to nothing; Turn is called where one stretch ends and another begins.
+type Thread struct {
+	c     *Config
+	left  uint32 // passes in this stretch
+	mode  mode
+	floor uint32
+
+	warm      uint32 // passes of this window that don't count
+	warmUntil uint64 // when a long window begins to be measured, 0 when it is
+	half      uint8  // of the pair: 0 or 1
+	wants     bool   // a gap on trial or kept was seen: pairs make sense
+	busy      bool   // the thread makes many syscalls
+	long      bool   // the present pair is one with long windows
+	longer    bool   // the next pair is to be one
+	rng       uint32
+	dist      uint32 // mean distance of samples
+	quiet     uint32 // samples without news at this distance
+	burst     uint32 // pairs that follow at once
+	stretch   uint32
+	samples   uint32
+
+	next      uint64 // when the next pair is due
+	began     uint64 // the present pair
+	spacing   uint64
+	stirred   uint64 // when a sample last caused a burst
+	stirPause uint64 // how long until another one may
+
+	rate  rate
+	cross crossing
+	table table
+}
+
+// NewThread returns a thread that has seen nothing. c must not change afterwards; seed makes the sampling of threads
+// differ, so that a loop's period does not hide a site from all of them.
+func NewThread(c *Config, seed uint32) *Thread {
+	t := &Thread{c: c, rng: seed | 1, dist: c.SampleMin, busy: c.MinRate == 0}
+	t.setFloor(free)
+	t.start(free, t.distance())
+	return t
+}
+
+// Pass is called where a gap begins. When it returns true, Turn must be called before anything else.
+func (t *Thread) Pass() bool {
+	t.left--
+	return t.left == 0
+}
+
+// Timed reports whether the pass that begins is to be measured and given to Record.
+func (t *Thread) Timed() bool { return t.mode != free && t.warmUntil == 0 }
+
+// Floor is what the gate of a gap must exceed for it to be bypassed now.
+func (t *Thread) Floor() uint32 { return t.floor }
+
+// Distance is the present mean distance of samples, Busy whether the thread makes many syscalls.
+func (t *Thread) Distance() uint32 { return t.dist }
+func (t *Thread) Busy() bool       { return t.busy }
+
+// Reset forgets gaps, because the thread is in another address space.
+func (t *Thread) Reset() {
+	t.table = table{}
+	t.wants, t.longer = false, false
+	t.mode, t.warmUntil = free, 0 // a pair that was begun is void
+	t.setFloor(free)
+	t.dist, t.quiet = t.c.SampleMin, 0
+}
+
+func (t *Thread) start(m mode, passes uint32) {
+	if m != t.mode {
+		t.setFloor(m)
+		t.mode = m
+	}
+	t.left, t.stretch = passes, passes
+}
+
+func (t *Thread) setFloor(m mode) {
+	switch {
+	case !t.c.Controller || m == probe:
+		t.floor = GateNative
+	case m == active:
+		t.floor = GateProbe
+	case m == baseline:
+		t.floor = GateKept
+	default:
+		t.floor = GateTrial
+	}
+}
+
+// Turn ends a stretch and begins the next one, with the pass that begins now. When it returns true, a pair of windows is
+// complete, and Settle must be called before the pass.
+func (t *Thread) Turn(now uint64) (pair bool) {
+	if busy, known := t.rate.observe(t.c, now, uint64(t.stretch)); known {
+		t.busy = busy
+	}
+	switch t.mode {
+	case free:
+		t.sample()
+		return false
+	case active, baseline:
+		if t.warmUntil != 0 {
+			if now < t.warmUntil {
+				t.start(t.mode, warmStep)
+			} else {
+				t.warmUntil = 0
+				t.start(t.mode, t.c.LongPasses)
+			}
+			return false
+		}
+		if t.half == 0 {
+			t.half = 1
+			t.startWindow(active+baseline-t.mode, now)
+			return false
+		}
+		pair = true
+		t.endPair(now)
+	}
+	if t.wants && now >= t.next && t.c.Controller {
+		t.began = now
+		t.half, t.long = 0, t.longer
+		// In random order, so that no rhythm of the program's favours one.
+		t.startWindow(active+mode(t.random()&1), now)
+		return pair
+	}
+	if d := t.distance(); d > 1 {
+		t.start(free, d-1)
+	} else {
+		t.sample()
+	}
+	return pair
+}
+
+func (t *Thread) sample() {
+	const probes = 8 // samples for each
+	if t.samples++; t.samples%probes == 0 && t.c.Controller {
+		t.start(probe, 1)
+	} else {
+		t.start(sampled, 1)
+	}
+}
+
+// warmStep is the number of passes after which a thread looks whether it is warm.
+const warmStep = 64
+
+func (t *Thread) startWindow(m mode, now uint64) {
+	if t.long {
+		t.warmUntil = now + t.c.LongWarm
+		t.start(m, warmStep)
+		return
+	}
+	t.warm = t.c.WarmPasses
+	t.start(m, t.warm+t.c.WindowPasses)
+}
+
+func (t *Thread) endPair(now uint64) {
+	t.wants = false
+	if t.burst > 0 {
+		t.burst--
+		t.next = now
+		return
+	}
+	t.spacing = min(max(2*t.spacing, 4*(now-t.began)), max(t.c.Recheck, 24*(now-t.began)))
+	t.next = now + t.spacing
+}
+
+// Stir has the thread look closely for a while: something has changed.
+func (t *Thread) Stir(now uint64) {
+	t.dist, t.quiet = t.c.SampleMin, 0
+	t.burst, t.spacing, t.next = t.c.Burst, 0, now
+	t.wants = true
+}
+
+// alarm is Stir for news that a sample brought. If the burst that follows changes nothing, the next one has to wait longer.
+func (t *Thread) alarm(now uint64) {
+	if now-t.stirred < t.stirPause {
+		return
+	}
+	t.stirPause = min(max(2*t.stirPause, t.c.Recheck), t.c.RetryMax)
+	t.stirred = now
+	t.Stir(now)
+}
+
+// Record takes a measured pass: key names the site, and the caller if that counts; g is the gap if there is one. took is
+// what the caller's Switch took, until the next syscall arrived.
+func (t *Thread) Record(key uint64, g *Gap, exit Exit, began, took uint64) Verdict {
+	e, fresh := t.table.find(key, began)
+	e.gap, e.at = g, began
+	gate := GateNative
+	if g != nil {
+		if gate = g.Gate(); gate >= GateTrial {
+			t.wants = true
+		}
+		if n := g.trials.Load(); n != e.trial {
+			// Somebody has begun a trial: take part.
+			e.trial, e.levels, e.run, e.bad = n, 0, 0, 0
+			t.Stir(began)
+		}
+	}
+	var v Verdict
+	switch t.mode {
+	case active, baseline:
+		if t.warm > 0 {
+			t.warm--
+			return None
+		}
+		if t.mode == baseline {
+			e.base.add(t.c, took, exit)
+			// The identifier does not stop for a pair.
+			if gate == GateNative && (g == nil || g.retry.Load() == 0) {
+				v, _ = t.identify(e, began, took)
+			} else {
+				e.count(took)
+			}
+		} else if gate < GateTrial || exit != ExitNative {
+			e.active.add(t.c, took, exit)
+		}
+		return v
+	}
+	var news bool
+	switch {
+	case gate == GateProbe && exit != ExitNative:
+		v, news = t.probed(e, exit, began)
+	case exit != ExitNative:
+		news = t.compare(e, exit, began, took)
+	case gate >= GateTrial:
+		// On trial, and this is no window.
+	case g != nil && g.retry.Load() != 0:
+		v, news = t.revisit(e, began, took)
+	default:
+		v, news = t.identify(e, began, took)
+	}
+	t.adapt(news || fresh)
+	return v
+}
+
+// compare looks at a sample with bypass: whether it took longer than it would have without. Enough of these tell of a
+// change.
+func (t *Thread) compare(e *track, exit Exit, now, took uint64) (news bool) {
+	const enough = 4
+	if base := e.gap.base.Load(); exit == ExitSyscall && (took <= base || base == 0) {
+		e.bad -= min(e.bad, 3)
+		return false
+	}
+	if e.bad++; e.bad >= enough {
+		e.bad = 0
+		t.alarm(now)
+	}
+	return e.rare(t.c, now) || e.bad != 1
+}
+
+// rare reports whether the last odd sample is long ago: a single one is no news where they are frequent.
+func (e *track) rare(c *Config, now uint64) bool {
+	was := e.odd
+	e.odd = now
+	return now-was > c.Recheck
+}
+
+// revisit looks at a native sample of a gap that was rolled back. It is due when its gaps are short and its time has come;
+// or when they have become much shorter than they were, since the program does something else then.
+func (t *Thread) revisit(e *track, now, took uint64) (v Verdict, news bool) {
+	const first, enough = 32, 12
+	e.count(took)
+	short := took <= t.limit(took)
+	if short && now >= e.gap.retry.Load() {
+		return Due, true
+	}
+	if e.levels < first {
+		e.levels++
+		e.level = uint64(int64(e.level) + (int64(took)-int64(e.level))/int64(e.levels))
+		return Short, true
+	}
+	if !short || 3*took > 2*e.level {
+		e.run = 0
+		return Short, false
+	}
+	if e.run++; e.run < enough || now < e.gap.early.Load() {
+		return Short, e.rare(t.c, now) || e.run > 1
+	}
+	e.run = 0
+	return Due, true
+}
+
+// probed looks at a probe of a gap that was rolled back since bypass seldom reached a syscall. When it does so by now,
+// the program does something else.
+func (t *Thread) probed(e *track, exit Exit, now uint64) (v Verdict, news bool) {
+	const enough = 3
+	if exit != ExitSyscall {
+		e.bad = 0
+		return None, false
+	}
+	if e.bad++; e.bad < enough || now < e.gap.early.Load() {
+		return None, true
+	}
+	e.bad = 0
+	return Due, true
+}
+
+// adapt sets the distance of samples: the shortest on news, and ever longer without any.
+func (t *Thread) adapt(news bool) {
+	if news {
+		t.dist, t.quiet = t.c.SampleMin, 0
+		return
+	}
+	if t.quiet++; t.quiet >= t.c.QuietSamples && t.dist < t.c.SampleMax {
+		t.dist, t.quiet = min(2*t.dist, t.c.SampleMax), 0
+	}
+}
+
+// Settle gives the differences of the pair that has just ended to the gaps and to the group. It needs their lock. growing
+// tells whether more of a gap's path is being translated. changed is called for each gap that needs something done;
+// it reports whether the whole group must be rolled back.
+func (t *Thread) Settle(now uint64, gr *Group, growing func(*Gap) bool, changed func(*Gap, Event)) (harm bool) {
+	var saved, passes, base int64
+	any, long := false, false
+	for i := range t.table.tracks {
+		e := &t.table.tracks[i]
+		if e.key == 0 || e.active.n == 0 && e.base.n == 0 {
+			continue
+		}
+		if e.active.n < t.c.MinSamples || e.base.n < t.c.MinSamples {
+			continue // goes on with the next pair
+		}
+		if e.gap == nil || e.gap.State != Trial {
+			n := int64(e.active.n + e.base.n)
+			b, a := e.base.mean(), e.active.mean()
+			saved += n * (b - a)
+			base += n * b
+			passes += n
+		}
+		if g := e.gap; g != nil {
+			any = any || g.State == Kept
+			for k, n := range e.hist {
+				g.Hist[k] += uint64(n)
+			}
+			e.hist = [Buckets]uint16{}
+			if ev := g.pair(t.c, now, &e.base, &e.active, growing(g), t.long); ev != Nothing {
+				t.stirPause = 0
+				changed(g, ev)
+			}
+			long = long || g.long && g.Gate() >= GateTrial
+		}
+		e.active, e.base = side{}, side{}
+	}
+	t.longer = long
+	if !any || passes == 0 {
+		return false
+	}
+	if marginal(t.c, base, base-saved) {
+		// That is not worth a burst, unless there has been harm before.
+		t.longer = long || t.burst == 0 || gr.Setbacks > 0
+		if !t.long {
+			return false
+		}
+	}
+	return gr.pair(t.c, now, saved/passes)
+}
+
+// marginal reports whether bypass is not much faster, so that the baseline must be known well.
+func marginal(c *Config, base, active int64) bool { return active*int64(c.Margin) > base }
+
+// distance returns a number with the mean dist, from 1 to 2*dist-1: not a constant, since a loop over as many sites would
+// have but one of them sampled.
+func (t *Thread) distance() uint32 {
+	if t.dist <= 1 {
+		return 1
+	}
+	return 1 + t.random()%(2*t.dist-1)
+}
+
+func (t *Thread) random() uint32 {
+	t.rng ^= t.rng << 13
+	t.rng ^= t.rng >> 17
+	t.rng ^= t.rng << 5
+	return t.rng
+}

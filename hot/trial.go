@@ -1,0 +1,121 @@
+package hot
+
+import (
+	"math/bits"
+	"slices"
+)
+
+// trial is the differences that a decision rests on: what one pass took in a baseline window less what it took in an active
+// one beside it on the same thread. Neighbouring windows see the same phase of the program and the same load of
+// the machine, and what still differs by chance is as often in favour of one as of the other; so only the sign of a
+// difference is counted as evidence, which no outlier can outweigh.
+type trial struct {
+	d [maxPairs]int64 // a ring
+	n uint32          // differences in it
+	i uint32          // where the next one goes
+
+	// Passes longer than Clip are rare and can be long: what they are per pass is kept aside.
+	active, base tail
+}
+
+type tail struct {
+	passes, tails uint32
+	excess        uint64
+}
+
+func (t *tail) add(s *side) {
+	t.passes += s.n
+	t.tails += s.tails
+	t.excess += s.excess
+}
+
+// minTails is how many passes beyond Clip there must be on both sides before they count: fewer may be the machine's.
+const minTails = 12
+
+// add takes a difference.
+func (t *trial) add(c *Config, base, active *side) {
+	t.put(c, int64(base.sum/uint64(base.n))-int64(active.sum/uint64(active.n)))
+	t.active.add(active)
+	t.base.add(base)
+}
+
+func (t *trial) put(c *Config, d int64) {
+	t.d[t.i] = d
+	t.i = (t.i + 1) % c.MaxPairs
+	if t.n < c.MaxPairs {
+		t.n++
+		return
+	}
+	// Old tails fade as old differences do.
+	if t.i == 0 {
+		for _, x := range []*tail{&t.active, &t.base} {
+			x.passes, x.tails, x.excess = x.passes/2, x.tails/2, x.excess/2
+		}
+	}
+}
+
+// last returns how many of the last n differences were wins.
+func (t *trial) last(c *Config, n uint32) (wins uint32) {
+	for k := range n {
+		if t.d[(t.i+c.MaxPairs-1-k)%c.MaxPairs] > int64(c.MinPayoff) {
+			wins++
+		}
+	}
+	return wins
+}
+
+// payoff is the median difference, corrected for rare long passes.
+func (t *trial) payoff() int64 {
+	if t.n == 0 {
+		return 0
+	}
+	d := t.d
+	s := d[:t.n]
+	slices.Sort(s)
+	p := (s[(t.n-1)/2] + s[t.n/2]) / 2
+	if t.active.tails >= minTails && t.base.tails >= minTails {
+		p += int64(t.base.excess/uint64(t.base.passes)) - int64(t.active.excess/uint64(t.active.passes))
+	}
+	return p
+}
+
+// unlikely reports whether wins or more of n are less likely than permille/1000 if wins and losses are equally so.
+func unlikely(wins, n, permille uint32) bool {
+	if n == 0 {
+		return false
+	}
+	hi, lo := bits.Mul64(atLeast(wins, n), 1000)
+	limit := uint64(permille) << n
+	return hi == 0 && lo <= limit
+}
+
+// atLeast returns in how many of 2^n outcomes of n throws there are at least wins heads.
+func atLeast(wins, n uint32) uint64 {
+	var sum uint64
+	choose := uint64(1)
+	for k := range n + 1 {
+		if k >= wins {
+			sum += choose
+		}
+		choose = choose * uint64(n-k) / uint64(k+1)
+	}
+	return sum
+}
+
+// wins reports whether the gap pays: by the sign of the differences, and by their size.
+func (t *trial) wins(c *Config) bool {
+	return t.n >= c.MinPairs && unlikely(t.last(c, t.n), t.n, c.KeepPermille) && t.payoff() > int64(c.MinPayoff)
+}
+
+// loses reports whether the last differences, however many of them make the clearest case, say that the gap does not
+// pay, with an error of permille at each look; or the rare long passes do, which few differences show.
+func (t *trial) loses(c *Config, permille uint32) bool {
+	var losses uint32
+	for n := uint32(1); n <= t.n; n++ {
+		losses = n - t.last(c, n)
+		if n >= c.MinPairs/2 && unlikely(losses, n, permille) {
+			return true
+		}
+	}
+	return t.n >= c.MinPairs && t.payoff() < -int64(c.MinPayoff)
+}
