@@ -228,7 +228,7 @@ func (c *threadContext) bypass(ctx pkgcontext.Context, as *addressSpace, t *tabl
 			c.n[nUnknown]++
 			e.misses++
 			store(regs, r)
-			as.e.missed(as, x.From, r.RIP)
+			as.e.missed(as, x.From, r.RIP, func() []uint64 { return c.stack(as, r.GPR[rsp], maxSnapshot) })
 			return false
 
 		case machine.ExitFuel:

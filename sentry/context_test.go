@@ -201,7 +201,7 @@ func TestSwitchGoesNativeExactly(t *testing.T) {
 
 func TestSwitchLinksKnownMisses(t *testing.T) {
 	r := newRig(t)
-	r.e.nominate(r.as, 0x1300)
+	r.e.nominate(r.as, 0x1300, nil)
 	r.world.run()
 	r.distinct(0x1100)
 	runs := 0

@@ -59,14 +59,14 @@ func TestWritesToMemory(t *testing.T) {
 		if live(r.as, 0x1100) {
 			t.Fatal("code is still there")
 		}
-		r.e.nominate(r.as, 0x1100)
+		r.e.nominate(r.as, 0x1100, nil)
 		r.world.run()
 		if live(r.as, 0x1100) {
 			t.Fatal("published while the write goes on")
 		}
 		r.native() // it is over
 		r.as.sites[0x1100].retryAt = time.Time{}
-		r.e.nominate(r.as, 0x1100)
+		r.e.nominate(r.as, 0x1100, nil)
 		r.world.run()
 		if !live(r.as, 0x1100) {
 			t.Fatal("not translated again after the write")
@@ -105,7 +105,7 @@ func TestWritesToCodeFiles(t *testing.T) {
 			if tc.gone {
 				r.want("order", "retire 1100", "expel")
 				// And it does not come back: the file may be written to again.
-				r.e.nominate(r.as, 0x1100)
+				r.e.nominate(r.as, 0x1100, nil)
 				r.world.run()
 				if live(r.as, 0x1100) {
 					t.Error("translated again from a file that is being written")
@@ -140,7 +140,7 @@ func TestDescriptorAnswersAreRemembered(t *testing.T) {
 	}
 	// Another file gets code.
 	r.ids = []fileID{{1, 13}}
-	r.e.nominate(r.as, 0x1300)
+	r.e.nominate(r.as, 0x1300, nil)
 	r.world.run()
 	if !live(r.as, 0x1300) {
 		t.Fatal("no code from file 13")
