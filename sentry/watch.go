@@ -262,6 +262,18 @@ func (as *addressSpace) remember(ctx pkgcontext.Context, m any) {
 	}
 }
 
+// noRoot is a context without a root directory. The supervisor's is that of the sandbox's first process, which may be
+// gone by now, and asking for it would then crash the Sentry; names are not wanted here.
+type noRoot struct{ pkgcontext.Context }
+
+// Value implements context.Context.Value.
+func (c noRoot) Value(key any) any {
+	if key == vfs.CtxRoot {
+		return nil
+	}
+	return c.Context.Value(key)
+}
+
 // sourceFiles returns the files that b's source is mapped from, and false when they cannot be had. b is registered, so it
 // is dropped if that changes; no lock is held, since gVisor's own come before ours.
 func sourceFiles(b *blob) ([]fileID, bool) {
@@ -269,7 +281,7 @@ func sourceFiles(b *blob) ([]fileID, bool) {
 	if o == nil || !o.mm.IncUsers() {
 		return nil, false
 	}
-	ctx := o.kernel.SupervisorContext()
+	ctx := noRoot{o.kernel.SupervisorContext()}
 	defer o.mm.DecUsers(ctx)
 	var ids []fileID
 	o.mm.ReadMapsDataInto(ctx, func(start, end hostarch.Addr, _ hostarch.AccessType, _ string, _ uint64, major, minor uint32, ino uint64, _ string) {
