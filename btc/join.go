@@ -1,6 +1,8 @@
 package btc
 
 import (
+	"slices"
+
 	"ub/path"
 	"ub/target"
 	"ub/x86"
@@ -225,49 +227,85 @@ func (t *translator) edge(b *path.Block, conform bool) {
 	}
 }
 
+// distance returns by how much register m must be moved, in c, to be what s wants in register n; false if moving does not
+// make it that. What bounds c has for m's address is not looked at.
+func (c *cache) distance(m uint8, s *cache, n uint8) (int32, bool) {
+	x, y := c.at(m), s.at(n)
+	if y.sane && (!x.sane || y.proven && !x.proven) {
+		return 0, false
+	}
+	var by int64
+	found, agree := false, true
+	want := func(d int64) {
+		agree = agree && (!found || d == by)
+		found, by = true, d
+	}
+	match := func(l, have loc) {
+		if l.n != n {
+			return
+		}
+		agree = agree && have.n == m
+		want(int64(have.delta) - int64(l.delta))
+	}
+	for g := range s.val {
+		match(s.val[g], c.val[g])
+		match(s.san[g], c.san[g])
+	}
+	if y.hasEA {
+		agree = agree && x.hasEA && x.expr == y.expr
+		want(int64(y.disp) - int64(x.disp))
+	}
+	if y.konst {
+		agree = agree && x.konst && x.value == y.value
+		want(0)
+	}
+	if y.fs {
+		agree = agree && x.fs
+		want(0)
+	}
+	if !agree || by > maxDelta || by < -maxDelta || by != 0 && (x.konst || x.fs) {
+		return 0, false
+	}
+	return int32(by), true
+}
+
+// reach is distance, and looks at the bounds too.
+func (c *cache) reach(m uint8, s *cache, n uint8) (int32, bool) {
+	d, ok := c.distance(m, s, n)
+	x, y := c.at(m), s.at(n)
+	if y.sane && (x.lo+d < y.lo || x.hi+d > y.hi) {
+		ok = false
+	}
+	return d, ok
+}
+
 // shift moves registers that hold what s wants at another distance by the difference: the pointers of a loop, which have
 // moved on since its start.
 func (t *translator) shift(s *cache) {
 	for _, n := range allocOrder {
-		x, y := t.c.at(n), s.at(n)
-		if !s.busy(n) || x.konst || x.fs {
-			continue
+		if d, ok := t.c.distance(n, s, n); s.busy(n) && ok && d != 0 {
+			t.e.lea(n, n, 0, 0, d)
+			t.moved(n, d)
 		}
-		var by int64
-		found, agree := false, true
-		want := func(d int64) {
-			agree = agree && (!found || d == by)
-			found, by = true, d
+	}
+}
+
+// moved tells the cache that d has been added to register n. What else was there is at a distance now.
+func (t *translator) moved(n uint8, d int32) {
+	c := &t.c
+	for g := range c.val {
+		if c.val[g].n == n {
+			c.val[g].delta -= d
 		}
-		for g := range s.val {
-			if l, m := s.val[g], t.c.val[g]; l.n == n && m.n == n {
-				want(int64(m.delta) - int64(l.delta))
-			}
-			if l, m := s.san[g], t.c.san[g]; l.n == n && m.n == n {
-				want(int64(m.delta) - int64(l.delta))
-			}
+		if c.san[g].n == n {
+			c.san[g].delta -= d
 		}
-		if x.hasEA && y.hasEA && x.expr == y.expr {
-			want(int64(y.disp) - int64(x.disp))
-		}
-		if !found || !agree || by == 0 || by > maxDelta || by < -maxDelta {
-			continue
-		}
-		d := int32(by)
-		t.e.lea(n, n, 0, 0, d)
-		for g := range t.c.val {
-			if t.c.val[g].n == n {
-				t.c.val[g].delta -= d
-			}
-			if t.c.san[g].n == n {
-				t.c.san[g].delta -= d
-			}
-		}
-		x.disp += d
-		x.lo, x.hi = x.lo+d, x.hi+d
-		if x.lo < -walkLimit || x.hi > walkLimit {
-			t.c.drop(n)
-		}
+	}
+	r := c.at(n)
+	r.disp += d
+	r.lo, r.hi = r.lo+d, r.hi+d
+	if r.lo < -walkLimit || r.hi > walkLimit {
+		c.drop(n)
 	}
 }
 
@@ -275,7 +313,10 @@ func (t *translator) shift(s *cache) {
 func (t *translator) conform(s *cache) {
 	needed := func(m uint8) bool { // as the source of a move still to be made, or where it is
 		for _, n := range allocOrder {
-			if s.busy(n) && t.c.provides(m, s, n) && (m == n || !t.c.provides(n, s, n)) {
+			if !s.busy(n) {
+				continue
+			}
+			if _, ok := t.c.reach(m, s, n); ok && (m == n || !t.c.provides(n, s, n)) {
 				return true
 			}
 		}
@@ -287,8 +328,8 @@ func (t *translator) conform(s *cache) {
 				continue
 			}
 			for _, m := range allocOrder {
-				if m != n && t.c.provides(m, s, n) {
-					t.copyFacts(n, m, s)
+				if d, ok := t.c.reach(m, s, n); m != n && ok {
+					t.copyFacts(n, m, d, s)
 					break
 				}
 			}
@@ -296,11 +337,18 @@ func (t *translator) conform(s *cache) {
 	}
 }
 
-// copyFacts moves the content of m to n, which then has the facts that s wants there; m keeps the others.
-func (t *translator) copyFacts(n, m uint8, s *cache) {
-	t.e.mov(n, m)
+// copyFacts makes n what m is, d further on; it then has the facts that s wants there, and m keeps the others.
+func (t *translator) copyFacts(n, m uint8, d int32, s *cache) {
+	if d == 0 {
+		t.e.mov(n, m)
+	} else {
+		t.e.lea(n, m, 0, 0, d)
+	}
 	t.c.drop(n)
-	*t.c.at(n) = *t.c.at(m)
+	r := t.c.at(n)
+	*r = *t.c.at(m)
+	r.disp += d
+	r.lo, r.hi = r.lo+d, r.hi+d
 	for g := range s.val {
 		if l := s.val[g]; l.n == n {
 			t.c.val[g] = l
@@ -324,8 +372,10 @@ func (t *translator) establish(b *path.Block) {
 	t.in = &b.Insts[0]
 	var written x86.RegSet
 	n := 0
+	// comes tells whether the loop comes round with something, as far as is known yet.
+	comes := func(has func(c *cache) bool) bool { return has(&j.back) && (!j.limited || has(&j.limit)) }
 	want := func(g x86.Reg) {
-		if written&(1<<g) == 0 && n < numReserved-1 && j.back.san[g].ok() && !t.c.saneOf(g).ok() && t.c.unpinned() >= 3 {
+		if written&(1<<g) == 0 && n < numReserved-1 && comes(func(c *cache) bool { return c.san[g].ok() }) && !t.c.saneOf(g).ok() && t.c.unpinned() >= 3 {
 			// At most three are in use at a time: the value, the address, and the tag that is checked.
 			n++
 			t.sanitized(g)
@@ -338,15 +388,14 @@ func (t *translator) establish(b *path.Block) {
 				return
 			}
 		}
-		back := false
-		for i := range j.back.r {
-			back = back || j.back.r[i].hasEA && j.back.r[i].expr == key
-			if r := &t.c.r[i]; r.hasEA && r.expr == key {
-				return
-			}
+		has := func(c *cache) bool {
+			return slices.ContainsFunc(c.r[:], func(r resReg) bool { return r.hasEA && r.expr == key })
+		}
+		if has(&t.c) {
+			return
 		}
 		// At most three are in use at a time: a base or index from its slot, the address, and the tag that is checked.
-		if back && n < numReserved-1 && t.c.unpinned() >= 3 {
+		if comes(has) && n < numReserved-1 && t.c.unpinned() >= 3 {
 			n++
 			t.expression(m)
 		}
