@@ -232,10 +232,16 @@ func TestOracle(t *testing.T) {
 			}
 		}
 		rule, _, _ := strings.Cut(c.want, " ")
+		strict := strings.Contains(c.name, "(strict)")
+		if o.steps = 50000; rule == "address" && !strict {
+			for i := 0; err == nil && i < 100; i++ { // perhaps it takes many rounds of a loop
+				err = o.check()
+			}
+		}
 		switch {
 		case c.want == "ok" && err != nil:
 			t.Errorf("%s: %s: accepted, but the oracle says %v", c.where, c.name, err)
-		case c.want != "ok" && err == nil && !harmless[rule] && !strings.Contains(c.name, "(strict)"):
+		case c.want != "ok" && err == nil && !harmless[rule] && !strict:
 			t.Errorf("%s: %s: refused by %s, but the oracle sees nothing", c.where, c.name, rule)
 		case err != nil:
 			objected++

@@ -28,6 +28,7 @@ type inst struct {
 	hasMem      bool
 	mread       bool
 	mwrite      bool
+	sure        bool // the whole operand is accessed whenever the instruction completes
 	msize       uint8
 	base, index uint8
 	scale       uint8
@@ -422,6 +423,7 @@ func (in *inst) setMemory(p *prefixes) {
 		switch o.kind {
 		case 'E', 'M', 'W', 'e':
 			in.mread, in.mwrite = o.read, o.write
+			in.sure = !in.form.perhaps && p.aaa == 0
 			in.msize = o.bytes(in.osz)
 			if o.size == 'x' {
 				in.msize = in.vl / o.part

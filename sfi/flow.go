@@ -1,6 +1,10 @@
 package sfi
 
-import "slices"
+import (
+	"slices"
+
+	"ub/target"
+)
 
 // patience is how often a register may lose precision at a loop head from one visit to the next before it becomes unknown.
 // Registers that are handed on in a loop (r12 = r13 + 8, r13 = r14 + 8, ...) settle within as many rounds as there are of
@@ -150,13 +154,18 @@ func (v *verifier) drain() bool {
 	}
 }
 
-// widen gives up on the registers that have changed too often from visit to visit. Since nothing ever gets more precise
-// again, each head is visited at most 1 + 15*(patience+1) times.
+// widen gives up on the registers that have changed too often from visit to visit. A number first becomes any number: if it is
+// the address of something that the loop walks through, the accesses prove the rest. Since nothing ever gets more precise
+// again, each head is visited at most 1 + 15*2*(patience+1) times.
 func (h *head) widen(s *state) {
 	for r := range s {
 		if h.visited && s[r] != h.seen[r] {
 			if h.changes[r]++; h.changes[r] > patience {
-				s[r] = value{}
+				if whole := num(0, target.WindowSize-1); s[r].kind == isNum && s[r] != whole {
+					s[r], h.changes[r] = whole, 0
+				} else {
+					s[r] = value{}
+				}
 			}
 		}
 	}

@@ -80,6 +80,9 @@ func lineMutants(line string) (mutants []string) {
 			}
 		}
 	}
+	if strings.HasSuffix(line, "perhaps") {
+		mutants = append(mutants, strings.TrimSuffix(line, "perhaps"))
+	}
 	if !strings.Contains(line, "lock") {
 		if i := strings.Index(line, " E"); i >= 0 && strings.Contains(strings.Fields(line[i:])[0], ":") {
 			mutants = append(mutants, line+" lock")
@@ -151,6 +154,8 @@ func vectorMutants(words []string) (mutants []string) {
 				swap("b4")
 				swap("b8")
 			}
+		case "perhaps":
+			swap("-")
 		case "k":
 			if registers {
 				swap("kz")

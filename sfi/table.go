@@ -3,6 +3,7 @@ package sfi
 import (
 	_ "embed"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -28,7 +29,7 @@ const (
 	numSpaces
 )
 
-// effect says what is known about the destination after an accepted instruction; see transfer.
+// effect says what is known about the destination after an accepted instruction; see state.result.
 type effect uint8
 
 const (
@@ -39,12 +40,17 @@ const (
 	fxLea
 	fxPext
 	fxPdep
+	fxPlus
+	fxMinus
+	fxPlus1
+	fxMinus1
 	fxMovs
 	fxStos
 )
 
 var effectNames = map[string]effect{
-	"copy": fxCopy, "imm": fxImm, "zext": fxZext, "lea": fxLea, "pext": fxPext, "pdep": fxPdep, "movs": fxMovs, "stos": fxStos,
+	"copy": fxCopy, "imm": fxImm, "zext": fxZext, "lea": fxLea, "pext": fxPext, "pdep": fxPdep,
+	"plus": fxPlus, "minus": fxMinus, "plus1": fxPlus1, "minus1": fxMinus1, "movs": fxMovs, "stos": fxStos,
 }
 
 // flow says where control goes after an instruction.
@@ -105,6 +111,7 @@ type form struct {
 	clobber uint16 // registers written implicitly
 	lock    bool
 	bitImm  bool
+	perhaps bool // the memory operand is perhaps not accessed, or not all of it
 	fx      effect
 	flow    flow
 }
@@ -255,6 +262,9 @@ func parseForm(line string) (space int, f form, err error) {
 			f.lens = len128 | len256 | len512
 		}
 	}
+	if f.vec != target.VecNone && slices.ContainsFunc(f.ops, func(o operand) bool { return o.kind == 'I' || o.kind == 'L' }) {
+		f.perhaps = true // the immediate may select nothing from memory
+	}
 	if space < spaceEVEX0F {
 		f.lens &^= len512
 	} else {
@@ -390,6 +400,8 @@ func (f *form) parseWord(w string) error {
 		f.w = 1
 	case "bit":
 		f.bitImm = true
+	case "perhaps":
+		f.perhaps = true
 	case "L0":
 		f.lens = len128
 	case "L1":

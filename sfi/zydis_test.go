@@ -33,6 +33,7 @@ type zFacts struct {
 	vec       target.Vec // level of the vector registers
 	vexOrEVEX bool
 	mems      []zMem
+	sure      bool // there is a memory operand, and all of it is accessed whatever the values of masks and counts are
 	branch    bool
 	target    int64 // relative to the start of the instruction
 	lock      bool
@@ -136,7 +137,26 @@ func (z *zydis) facts(code []byte) (f zFacts, ok bool) {
 			}
 		}
 	}
+	f.sure = len(f.mems) == 1 && f.mems[0].kind == zMemNormal && !f.mems[0].hidden && z.sure(&f)
 	return f, true
+}
+
+// sure tells whether the instruction decoded last, which has a memory operand, accesses it always.
+func (z *zydis) sure(f *zFacts) bool {
+	switch f.mnemonic {
+	case "nop", "shld", "shrd", "vmaskmovps", "vmaskmovpd", "vpmaskmovd", "vpmaskmovq":
+		return false
+	case "rol", "ror", "rcl", "rcr", "shl", "shr", "sar":
+		return z.inst.opcode&0xfe == 0xd0 // by 1
+	}
+	for i := range z.ops[:z.inst.nOps] {
+		o := &z.ops[i]
+		if o.kind == zOpReg && o.encoding == zEncodingMask && o.reg != zK0 {
+			return false
+		}
+	}
+	// Immediates choose elements, and may choose none from memory; so may a fourth register.
+	return f.vec == target.VecNone || !f.hasImm && !strings.HasPrefix(f.mnemonic, "vblendv") && f.mnemonic != "vpblendvb"
 }
 
 func TestZydisLayout(t *testing.T) {
@@ -266,6 +286,9 @@ func disagreement(in *inst, f *zFacts) string {
 	}
 	if in.index != regNone && m.scale != in.scale {
 		return "scale"
+	}
+	if in.msize != 0 && in.sure != f.sure {
+		return "whether the memory operand is always accessed"
 	}
 	if in.msize != 0 && (m.size != int(in.msize) || m.read != in.mread || m.write != in.mwrite) {
 		return "access"
