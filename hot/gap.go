@@ -29,10 +29,11 @@ const (
 	WhyLongPass     // rare long passes cost more than the others save
 	WhyGroup        // the program's thread group as a whole was slower
 	WhyCallers      // it did not pay for all callers together
+	WhyNoEnd        // bypass seldom reaches the next syscall
 )
 
 func (w Why) String() string {
-	return name(int(w), "", "saves time", "slower", "no gain", "long passes are slower", "the program was slower", "mixed callers")
+	return name(int(w), "", "saves time", "slower", "no gain", "long passes are slower", "the program was slower", "mixed callers", "seldom reaches a syscall")
 }
 
 func name(i int, names ...string) string {
@@ -190,6 +191,9 @@ func (g *Gap) pair(c *Config, now uint64, base, active *side, growing, long bool
 		return Nothing
 	}
 	g.trial.add(c, base, active)
+	if g.passes > 1<<12 {
+		g.passes, g.misses, g.ends = g.passes/2, g.misses/2, g.ends/2 // what counts is how it is now
+	}
 	g.passes += uint64(active.n)
 	g.misses += uint64(active.misses)
 	g.ends += uint64(active.misses) + uint64(active.stops)
@@ -198,6 +202,10 @@ func (g *Gap) pair(c *Config, now uint64, base, active *side, growing, long bool
 		g.long = true
 		g.restart()
 		return Nothing
+	}
+	if g.trial.n >= c.MinPairs/2 && !g.yields(c) {
+		// Whatever the windows say: what does not save a crossing saves nothing.
+		return g.lost(c, now, c.DropPermille)
 	}
 	if g.State == Kept {
 		return g.recheck(c, now)
@@ -271,6 +279,8 @@ func (g *Gap) lost(c *Config, now uint64, permille uint32) Event {
 	}
 	why := WhyNoGain
 	switch losses := g.trial.n - g.trial.last(c, g.trial.n); {
+	case !g.yields(c):
+		why = WhyNoEnd
 	case unlikely(losses, g.trial.n, permille):
 		why = WhySlower
 	case g.trial.payoff() < 0:
@@ -278,6 +288,11 @@ func (g *Gap) lost(c *Config, now uint64, permille uint32) Event {
 	}
 	g.RollBack(c, now, why)
 	return Changed
+}
+
+// yields reports whether enough passes reach a syscall.
+func (g *Gap) yields(c *Config) bool {
+	return (g.passes-g.ends)*100 >= g.passes*uint64(c.YieldPercent)
 }
 
 func (g *Gap) shrink() Event {

@@ -30,7 +30,7 @@ func newClocked(t *testing.T) *clocked {
 	r.e.config = c
 	r.e.policy = policyConfig(&c)
 	scale := func(v *uint64) { *v = ticksToNSForTest(*v) }
-	for _, v := range []*uint64{&r.e.policy.Second, &r.e.policy.Short, &r.e.policy.MaxCrossing, &r.e.policy.Window, &r.e.policy.LongWarm,
+	for _, v := range []*uint64{&r.e.policy.Second, &r.e.policy.Short, &r.e.policy.MaxCrossing, &r.e.policy.Window, &r.e.policy.LongWarm, &r.e.policy.EpochWarm, &r.e.policy.EpochEvery,
 		&r.e.policy.MinPayoff, &r.e.policy.Clip, &r.e.policy.MaxPass, &r.e.policy.Recheck, &r.e.policy.Retry, &r.e.policy.RetryMax} {
 		scale(v)
 	}

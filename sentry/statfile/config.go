@@ -61,6 +61,11 @@ type Config struct {
 	LongPasses uint64
 	LongWarmUS uint64
 	Margin     uint64
+	// EpochWarmMS is the same in milliseconds for pairs about a whole program that is not Margin times as fast: gVisor
+	// waits actively for crossings, which makes them ten times as fast, but tries that again only after up to 200 ms.
+	// There are three such pairs at first, then one each EpochEveryMS milliseconds. 0: none.
+	EpochWarmMS  uint64
+	EpochEveryMS uint64
 	// MinSamples is how many passes of a gap in each half make a difference.
 	MinSamples uint64
 	// MinPairs and MaxPairs bound the differences that a decision rests on.
@@ -70,6 +75,9 @@ type Config struct {
 	// given up; DropPermille that at which one on trial is rolled back.
 	KeepPermille uint64
 	DropPermille uint64
+	// YieldPercent is the share of passes that must reach a syscall in translated code for a gap to be kept: those that do
+	// not save nothing, whatever else made a window fast.
+	YieldPercent uint64
 	// MinPayoffNS is what bypass must save per pass, in nanoseconds.
 	MinPayoffNS uint64
 	// ClipNS is the length in nanoseconds up to which passes are compared as they are; longer ones are looked at apart.
@@ -123,11 +131,14 @@ func DefaultConfig() Config {
 		LongPasses:      128,
 		LongWarmUS:      20_000,
 		Margin:          8,
+		EpochWarmMS:     300,
+		EpochEveryMS:    30_000,
 		MinSamples:      4,
 		MinPairs:        6,
 		MaxPairs:        24,
 		KeepPermille:    20,
 		DropPermille:    100,
+		YieldPercent:    20,
 		MinPayoffNS:     50,
 		ClipNS:          50_000,
 		MaxPassUS:       10_000,
@@ -150,8 +161,8 @@ func (c *Config) fields() []*uint64 {
 		&c.SampleEvery, &c.SampleMax, &c.QuietSamples, &c.MinRate, &c.ShortGapNS, &c.MaxCrossingNS, &c.MinShort, &c.MinShortPercent, &c.WindowMS,
 		&c.MaxPathBlocks, &c.MaxPathInsts, &c.MaxBlobs, &c.MaxBlobBytes,
 		&c.TrialEntries, &c.MinYieldPercent,
-		&c.Controller, &c.WindowPasses, &c.WarmPasses, &c.LongPasses, &c.LongWarmUS, &c.Margin, &c.MinSamples, &c.MinPairs, &c.MaxPairs, &c.KeepPermille, &c.DropPermille,
-		&c.MinPayoffNS, &c.ClipNS, &c.MaxPassUS, &c.BurstPairs, &c.RecheckMS, &c.RetryMS, &c.RetryMaxMS, &c.RetireAfter,
+		&c.Controller, &c.WindowPasses, &c.WarmPasses, &c.LongPasses, &c.LongWarmUS, &c.Margin, &c.EpochWarmMS, &c.EpochEveryMS, &c.MinSamples, &c.MinPairs, &c.MaxPairs, &c.KeepPermille, &c.DropPermille,
+		&c.YieldPercent, &c.MinPayoffNS, &c.ClipNS, &c.MaxPassUS, &c.BurstPairs, &c.RecheckMS, &c.RetryMS, &c.RetryMaxMS, &c.RetireAfter,
 		&c.PathLevels, &c.ExtendPercent, &c.MaxExtensions,
 		&c.Journal,
 	}
@@ -186,11 +197,14 @@ func (c Config) Check() error {
 		{"LongPasses", c.LongPasses, 1, 1 << 16},
 		{"LongWarmUS", c.LongWarmUS, 0, 1 << 32},
 		{"Margin", c.Margin, 1, 100},
+		{"EpochWarmMS", c.EpochWarmMS, 0, 1 << 32},
+		{"EpochEveryMS", c.EpochEveryMS, 1, 1 << 32},
 		{"MinSamples", c.MinSamples, 1, 1 << 16},
 		{"MinPairs", c.MinPairs, 2, c.MaxPairs},
 		{"MaxPairs", c.MaxPairs, 2, 32},
 		{"KeepPermille", c.KeepPermille, 1, 500},
 		{"DropPermille", c.DropPermille, 1, 500},
+		{"YieldPercent", c.YieldPercent, 0, 100},
 		{"MinPayoffNS", c.MinPayoffNS, 0, 1 << 32},
 		{"ClipNS", c.ClipNS, 1, 1 << 32},
 		{"MaxPassUS", c.MaxPassUS, c.ClipNS/1000 + 1, 1 << 32},
