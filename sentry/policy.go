@@ -9,47 +9,6 @@ import (
 	"ub/sentry/statfile"
 )
 
-// policyConfig is the configuration in ticks.
-func policyConfig(c *statfile.Config) hot.Config {
-	const ms = 1_000_000
-	return hot.Config{
-		Controller:      c.Controller != 0,
-		SampleMin:       uint32(c.SampleEvery),
-		SampleMax:       uint32(c.SampleMax),
-		QuietSamples:    uint32(c.QuietSamples),
-		MinRate:         c.MinRate,
-		Second:          nsToTicks(1000 * ms),
-		Short:           nsToTicks(c.ShortGapNS),
-		MaxCrossing:     nsToTicks(c.MaxCrossingNS),
-		MinShort:        uint32(c.MinShort),
-		MinShortPercent: uint32(c.MinShortPercent),
-		Window:          nsToTicks(c.WindowMS * ms),
-		WindowPasses:    uint32(c.WindowPasses),
-		WarmPasses:      uint32(c.WarmPasses),
-		LongPasses:      uint32(c.LongPasses),
-		LongWarm:        nsToTicks(c.LongWarmUS * 1000),
-		Margin:          uint32(c.Margin),
-		EpochWarm:       nsToTicks(c.EpochWarmMS * ms),
-		EpochEvery:      nsToTicks(c.EpochEveryMS * ms),
-		MinSamples:      uint32(c.MinSamples),
-		MinPairs:        uint32(c.MinPairs),
-		MaxPairs:        uint32(c.MaxPairs),
-		KeepPermille:    uint32(c.KeepPermille),
-		DropPermille:    uint32(c.DropPermille),
-		YieldPercent:    uint32(c.YieldPercent),
-		MinPayoff:       c.MinPayoffNS * ticksPerMicro() / 1000,
-		Clip:            nsToTicks(c.ClipNS),
-		MaxPass:         nsToTicks(c.MaxPassUS * 1000),
-		Burst:           uint32(c.BurstPairs),
-		Recheck:         nsToTicks(c.RecheckMS * ms),
-		Retry:           nsToTicks(c.RetryMS * ms),
-		RetryMax:        nsToTicks(c.RetryMaxMS * ms),
-		RetireAfter:     uint32(c.RetireAfter),
-		Levels:          uint32(c.PathLevels),
-		ExtendPercent:   uint32(c.ExtendPercent),
-	}
-}
-
 // gap is what the platform and the policy know of the gaps behind a site, or of those of one caller.
 type gap struct {
 	hot.Gap

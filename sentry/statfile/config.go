@@ -116,7 +116,7 @@ func DefaultConfig() Config {
 		MinRate:         2500,
 		ShortGapNS:      8000,
 		MaxCrossingNS:   20_000,
-		MinShort:        32,
+		MinShort:        16,
 		MinShortPercent: 6,
 		WindowMS:        500,
 		MaxPathBlocks:   256,
