@@ -69,6 +69,10 @@ type Config struct {
 	// RetireAfter is the number of setbacks without a success at which the gap's code may be given up.
 	RetireAfter uint32
 
+	// Grow is how long a new path is bypassed without being measured, so that it can grow, after it last did; GrowMax for
+	// how long altogether.
+	Grow, GrowMax uint64
+
 	// Levels is the number of path limits to choose from. ExtendPercent is the share of passes that must end at the
 	// limits of a path before a larger one is tried.
 	Levels, ExtendPercent uint32

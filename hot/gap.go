@@ -69,6 +69,7 @@ type Gap struct {
 	trials atomic.Uint32 // begun
 	base   atomic.Uint64 // Base, for threads
 	retry  atomic.Uint64 // RetryAt for threads, 0 when there is nothing to try again
+	grows  atomic.Uint64 // until when the path is given time to grow, 0 when it is not
 	early  atomic.Uint64 // when it may be tried again if the program does something else
 
 	State State
@@ -87,7 +88,8 @@ type Gap struct {
 	Data any
 
 	trial     trial
-	long      bool // only pairs with long windows count
+	growEnd   uint64 // no more of that after this
+	long      bool   // only pairs with long windows count
 	postponed uint32
 	passes    uint64 // with bypass, in this trial; and how many of them ended at the path's limits
 	misses    uint64
@@ -121,8 +123,31 @@ func (g *Gap) HasCode(c *Config, now uint64) {
 		g.enter(Kept, WhyNone, now)
 		return
 	}
+	fresh := g.State == Waiting
 	g.capped, g.hasBelow, g.long = false, false, false
 	g.enter(Trial, WhyNone, now)
+	if g.growEnd = now; fresh {
+		g.growEnd += c.GrowMax
+		g.grow(c, now)
+	}
+}
+
+// grow bypasses the gap in all but baseline windows for a while. A new path has ends everywhere, and each must be met a few times
+// before it is extended: in active windows alone that would take long, and be all that they show.
+func (g *Gap) grow(c *Config, now uint64) {
+	if now < g.growEnd {
+		g.grows.Store(min(now+c.Grow, g.growEnd))
+		g.gate.Store(GateKept)
+	}
+}
+
+// Settled ends that: now it is measured.
+func (g *Gap) Settled() {
+	if g.grows.Load() != 0 && g.State == Trial {
+		g.grows.Store(0)
+		g.gate.Store(GateTrial)
+		g.restart()
+	}
 }
 
 // NoCode tells that the gap's code is gone, for reasons that have nothing to do with what it saves.
@@ -133,9 +158,12 @@ func (g *Gap) NoCode(now uint64) {
 }
 
 // Grown tells that the gap's path is another one: what is known of it does not hold any more.
-func (g *Gap) Grown() {
+func (g *Gap) Grown(c *Config, now uint64) {
 	if g.State == Trial || g.State == Kept {
 		g.restart()
+	}
+	if g.State == Trial {
+		g.grow(c, now)
 	}
 }
 
@@ -165,6 +193,7 @@ func (g *Gap) enter(s State, w Why, now uint64) {
 		g.restart()
 	}
 	g.early.Store(now + g.RetryAt/4 - now/4) // a quarter of the delay
+	g.grows.Store(0)
 	g.retry.Store(retry)
 	g.gate.Store(gate)
 }
@@ -179,7 +208,7 @@ func (g *Gap) restart() {
 // pair takes one difference. growing tells that more of the path is being translated,
 // long that the windows were long ones.
 func (g *Gap) pair(c *Config, now uint64, base, active *side, growing, long bool) Event {
-	if g.State != Trial && g.State != Kept || g.long && !long {
+	if g.State != Trial && g.State != Kept || g.long && !long || g.grows.Load() != 0 {
 		return Nothing
 	}
 	g.Base = mean(g.Base, base.sum/uint64(base.n))

@@ -225,9 +225,10 @@ func (t *Thread) alarm(now uint64) {
 func (t *Thread) Record(key uint64, g *Gap, exit Exit, began, took uint64) Verdict {
 	e, fresh := t.table.find(key, began)
 	e.gap, e.at = g, began
-	gate := GateNative
+	gate, grows := GateNative, uint64(0)
 	if g != nil {
-		if gate = g.Gate(); gate >= GateTrial {
+		grows = g.grows.Load()
+		if gate = g.Gate(); gate >= GateTrial && grows == 0 {
 			t.wants = true
 		}
 		if n := g.trials.Load(); n != e.trial {
@@ -235,7 +236,14 @@ func (t *Thread) Record(key uint64, g *Gap, exit Exit, began, took uint64) Verdi
 			e.trial, e.levels, e.run, e.bad = n, 0, 0, 0
 			t.stirPause = 0
 			t.Stir(began)
+			t.wants = grows == 0
 		}
+	}
+	if grows != 0 {
+		if began >= grows {
+			return Settled
+		}
+		return None
 	}
 	var v Verdict
 	switch t.mode {

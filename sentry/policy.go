@@ -159,6 +159,15 @@ func (e *engine) wantedLocked(s *site) bool {
 	return false
 }
 
+// settled has a gap's path measured.
+func (e *engine) settled(g *gap) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if g.site == nil || !g.site.queued {
+		g.Settled()
+	}
+}
+
 // again gives a gap that was rolled back another trial. One that is of all callers of a site is split up then, if they can
 // be told apart by a word of stack: bypass may have paid for some of them.
 func (e *engine) again(g *gap, stack []uint64) {
@@ -229,7 +238,7 @@ func (e *engine) grownLocked(s *site) {
 	for _, g := range s.as.gaps {
 		if en, ok := t.entries[g.key.rip]; ok && en.site == s {
 			g.site = s
-			g.Grown()
+			g.Grown(&e.policy, e.ticks())
 		}
 	}
 }

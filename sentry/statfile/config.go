@@ -93,6 +93,10 @@ type Config struct {
 	RetryMS     uint64
 	RetryMaxMS  uint64
 	RetireAfter uint64
+	// GrowMS is for how many milliseconds after it last grew a new path is bypassed without being measured, GrowMaxMS for
+	// how many altogether.
+	GrowMS    uint64
+	GrowMaxMS uint64
 	// PathLevels is the number of limits that a path may have: MaxPathInsts, MaxPathBlocks and MaxExtensions, half of
 	// each, a quarter, and so on. It begins with the smallest; a larger one is tried when ExtendPercent of the passes
 	// end at the limits.
@@ -147,6 +151,8 @@ func DefaultConfig() Config {
 		RetryMS:         500,
 		RetryMaxMS:      60_000,
 		RetireAfter:     6,
+		GrowMS:          5,
+		GrowMaxMS:       60,
 		PathLevels:      3,
 		ExtendPercent:   10,
 		MaxExtensions:   48,
@@ -163,7 +169,7 @@ func (c *Config) fields() []*uint64 {
 		&c.TrialEntries, &c.MinYieldPercent,
 		&c.Controller, &c.WindowPasses, &c.WarmPasses, &c.LongPasses, &c.LongWarmUS, &c.Margin, &c.EpochWarmMS, &c.EpochEveryMS, &c.MinSamples, &c.MinPairs, &c.MaxPairs, &c.KeepPermille, &c.DropPermille,
 		&c.YieldPercent, &c.MinPayoffNS, &c.ClipNS, &c.MaxPassUS, &c.BurstPairs, &c.RecheckMS, &c.RetryMS, &c.RetryMaxMS, &c.RetireAfter,
-		&c.PathLevels, &c.ExtendPercent, &c.MaxExtensions,
+		&c.GrowMS, &c.GrowMaxMS, &c.PathLevels, &c.ExtendPercent, &c.MaxExtensions,
 		&c.Journal,
 	}
 }
@@ -213,6 +219,8 @@ func (c Config) Check() error {
 		{"RetryMS", c.RetryMS, 1, 1 << 32},
 		{"RetryMaxMS", c.RetryMaxMS, c.RetryMS, 1 << 32},
 		{"RetireAfter", c.RetireAfter, 1, 1 << 20},
+		{"GrowMS", c.GrowMS, 0, 1 << 32},
+		{"GrowMaxMS", c.GrowMaxMS, 0, 1 << 32},
 		{"PathLevels", c.PathLevels, 1, 8},
 		{"ExtendPercent", c.ExtendPercent, 1, 100},
 		{"MaxExtensions", c.MaxExtensions, 0, 1 << 10},

@@ -39,6 +39,8 @@ func (c *Config) Policy(ticksPerMicro uint64) hot.Config {
 		Retry:           nsToTicks(c.RetryMS * ms),
 		RetryMax:        nsToTicks(c.RetryMaxMS * ms),
 		RetireAfter:     uint32(c.RetireAfter),
+		Grow:            nsToTicks(c.GrowMS * ms),
+		GrowMax:         nsToTicks(c.GrowMaxMS * ms),
 		Levels:          uint32(c.PathLevels),
 		ExtendPercent:   uint32(c.ExtendPercent),
 	}
