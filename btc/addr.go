@@ -22,7 +22,7 @@ func (m memRef) x86() x86.Mem {
 // be a mere offset into a table, for example a negative one, and need not be in the window when the address is: then
 // sanitizing the base would fault where the program does not. (That would still be right, since it then runs natively,
 // but never fast.)
-const nearDisp = 1 << 20
+const nearDisp = 1<<19 - 1<<12
 
 func exprOf(m *x86.Mem) ea {
 	return ea{fs: m.Seg == x86.SegFS, base: m.Base, index: m.Index, scale: m.Scale}
@@ -68,7 +68,10 @@ func (t *translator) address(m *x86.Mem, size int) (ref memRef, stop string) {
 		return t.constant(c, size), ""
 	case m.Index == x86.NoReg && !fs && m.Disp < nearDisp && m.Disp > -nearDisp:
 		l := t.sanitized(m.Base)
-		return memRef{l.n, m.Disp + l.delta}, ""
+		if ref = (memRef{l.n, m.Disp + l.delta}); t.c.reaches(ref) {
+			return ref, ""
+		}
+		t.release(l.n)
 	}
 	return t.expression(m), ""
 }
@@ -184,7 +187,7 @@ func (t *translator) expression(m *x86.Mem) memRef {
 	key := exprOf(m)
 	for _, n := range allocOrder {
 		if r := t.c.at(n); r.hasEA && r.expr == key {
-			if d := int64(m.Disp) - int64(r.disp); d < maxDelta && d > -maxDelta {
+			if d := int64(m.Disp) - int64(r.disp); d < maxDelta && d > -maxDelta && t.c.reaches(memRef{n, int32(d)}) {
 				t.c.hold(n)
 				return memRef{n, int32(d)}
 			}

@@ -12,6 +12,9 @@ type Blob struct {
 	Faults  []Fault // sorted by Off; every instruction of Code that can fault has one
 	Lines   []Line  // sorted by Off; which program instruction each piece of Code came from
 	Source  []Range // the program bytes read to make it, sorted, disjoint
+
+	// Vec is the vector state that the code touches. The verifier checks it.
+	Vec target.Vec
 }
 
 // Reloc is a 4-byte PC-relative displacement at Off (relative to Off+4), to be pointed at Sym's trampoline.

@@ -24,7 +24,20 @@ func (l loc) ok() bool { return l.n != 0 }
 
 // maxDelta bounds how far a cached register may be from the native register that stands for it. With the at most 2^31 of
 // an instruction's own displacement that stays well inside target.DispLimit.
-const maxDelta = 1 << 20
+const maxDelta = 1 << 18
+
+// walkLimit bounds how far an access may be from the last one through the same register that succeeded; the verifier's is
+// a page more. (It bounds what a processor can reach that runs ahead behind a fault: docs/sfi.md.)
+const walkLimit = 1<<20 - 1<<12
+
+// reaches reports whether an access at ref is near enough to what is known of its base register.
+func (c *cache) reaches(ref memRef) bool {
+	if ref.n == 0 {
+		return true
+	}
+	r := c.at(ref.n)
+	return r.konst || r.fs || int64(r.lo)+int64(ref.disp) >= -walkLimit && int64(r.hi)+int64(ref.disp) <= walkLimit
+}
 
 // ea is an address expression without its displacement.
 type ea struct {
@@ -39,7 +52,7 @@ func (e ea) uses(g x86.Reg) bool { return e.base == g || e.index == g }
 type resReg struct {
 	// sane: the register is a sanitized address; accesses near it are allowed.
 	sane bool
-	// lo and hi bound how far the register is from the address that was sanitized (lea moves it).
+	// lo and hi bound how far the register is from an address that was sanitized or accessed (lea moves it).
 	lo, hi int32
 	// proven: the sanitized address equals the address it was made from. It does once an access through it has
 	// succeeded: had a bit of the original been moved or dropped, the access or the tag check before it would have faulted.
@@ -133,7 +146,18 @@ func (c *cache) unpin() {
 	c.clock++
 }
 
-// touchReg notes a use of n by the current instruction and protects it until its end.
+// unpinned is how many reserved registers the current instruction has not in use.
+func (c *cache) unpinned() int {
+	n := 0
+	for i := range c.r {
+		if !c.r[i].pin {
+			n++
+		}
+	}
+	return n
+}
+
+// hold notes a use of n by the current instruction and protects it until its end.
 func (c *cache) hold(n uint8) {
 	r := c.at(n)
 	r.pin, r.used = true, c.clock
@@ -161,14 +185,21 @@ func (c *cache) saneOf(g x86.Reg) loc {
 	return loc{}
 }
 
-// prove notes that an access through n has succeeded: the sanitized copies in n are the registers' values. n is 0 when
-// the access had a constant address.
-func (c *cache) prove(n uint8) {
+// prove notes that an access has succeeded: the sanitized copies in its base register are the registers' values, and what
+// was accessed is in the window, however far the register had come from the address that was once sanitized.
+func (c *cache) prove(ref memRef) {
+	n := ref.n
 	if n == 0 {
 		return
 	}
 	r := c.at(n)
-	if !r.sane || r.proven {
+	if !r.sane {
+		return
+	}
+	if !r.konst && !r.fs && ref.disp <= walkLimit && ref.disp >= -walkLimit {
+		r.lo, r.hi = -ref.disp, -ref.disp
+	}
+	if r.proven {
 		return
 	}
 	r.proven = true
@@ -183,9 +214,14 @@ func (c *cache) prove(n uint8) {
 // wrote notes that program register g has a new value that the cache does not know. For a virtual register the caller
 // then says where it is (setVal, or nothing when it was written to its slot).
 func (c *cache) wrote(g x86.Reg) {
+	c.forget(g)
+	c.killEA(g)
+}
+
+// forget drops where g's value and its sanitized copy are.
+func (c *cache) forget(g x86.Reg) {
 	c.san[g], c.val[g] = loc{}, loc{}
 	c.dirty &^= 1 << g
-	c.killEA(g)
 }
 
 // killEA forgets sanitized expressions that use g.
@@ -199,8 +235,30 @@ func (c *cache) killEA(g x86.Reg) {
 
 // bumped notes that g's value has grown by d. Sanitized copies keep serving at a distance.
 func (c *cache) bumped(g x86.Reg, d int32) {
-	c.killEA(g)
 	c.san[g] = c.san[g].plus(d)
+	c.shiftEA(g, d)
+}
+
+// shiftEA notes for the sanitized expressions that use g that its value has grown by d.
+func (c *cache) shiftEA(g x86.Reg, d int32) {
+	for i := range c.r {
+		r := &c.r[i]
+		if !r.hasEA || !r.expr.uses(g) {
+			continue
+		}
+		by := int64(0)
+		if r.expr.base == g {
+			by = int64(d)
+		}
+		if r.expr.index == g {
+			by += int64(d) * int64(r.expr.scale)
+		}
+		if by = int64(r.disp) - by; by > maxDelta || by < -maxDelta {
+			r.hasEA = false
+			continue
+		}
+		r.disp = int32(by)
+	}
 }
 
 // plus is l for a value d further on, or nowhere when that gets too far.

@@ -78,6 +78,13 @@ func TestCases(t *testing.T) {
 		{"counted loop over the stack", "b9 05 00 00 00 41 54 4c 8d 64 24 08 41 5d ff c9 75 f3", map[int]uint64{4: dataAt(512)}},
 		{"call and return", "e8 02 00 00 00 eb 03 ff c0 c3 ff c2", map[int]uint64{4: dataAt(512)}},
 		{"call and a return address that was changed", "e8 02 00 00 00 eb 07 48 83 04 24 02 c3 90 ff c2", map[int]uint64{4: dataAt(512)}},
+		// mov eax,[rbx]; mov rax,fs:[0]; mov [rsp],rax; lea r15,[rsp+16]; lea r14,[rbx+32]; sub rsp,72; call f; jmp end; f: mov rax,fs:[8]; ret
+		{"return while the register of RSP holds another at a distance", "8b 03 64 48 8b 04 25 00 00 00 00 48 89 04 24 4c 8d 7c 24 10 " +
+			"4c 8d 73 20 48 83 ec 48 e8 02 00 00 00 eb 0a 64 48 8b 04 25 08 00 00 00 c3", map[int]uint64{3: dataAt(64), 4: dataAt(512)}},
+		// kxorw k1,k1,k1; vmovups zmm1{k1},[r12]; mov rax,r12
+		{"an access with an empty opmask proves no address", "c5 f4 47 c9 62 d1 7c 49 10 0c 24 4c 89 e0", map[int]uint64{12: dataAt(64) | 1<<48}},
+		// vpxor xmm0,xmm0,xmm0; vmaskmovps xmm1,xmm0,[r12]; mov rax,r12
+		{"an access with an empty mask proves no address", "c5 f9 ef c0 c4 c2 79 2c 0c 24 4c 89 e0", map[int]uint64{12: dataAt(64) | 1<<48}},
 		{"one instruction inside another", "31 c9 85 c9 74 01 b8 ff c0 ff c1 ff c1 83 f9 05 72 f0", nil},
 	}
 	for _, c := range cases {
@@ -88,7 +95,7 @@ func TestCases(t *testing.T) {
 			}
 			g := newGen(1)
 			w.fill(g.rng, lowBase)
-			s := state{rip: lowBase, flags: gprs & arithFlags, fsBase: dataAt(1024)}
+			s := state{rip: lowBase, flags: gprs & arithFlags, fsBase: dataAt(1024), vec: vectors{mxcsr: 0x1f80}}
 			for i := range s.gpr {
 				s.gpr[i] = gprs * uint64(i+1)
 			}

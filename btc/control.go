@@ -132,7 +132,7 @@ func (t *translator) branch() (stop string) {
 		ref := t.stack(0)
 		t.fault(FaultAccess)
 		t.e.gsLoad(8, regTarget, ref)
-		t.c.prove(ref.n)
+		t.c.prove(ref)
 		t.moveRSP(retSize(in))
 		t.indirect()
 	case x86.FlowSyscall:
@@ -157,7 +157,7 @@ func (t *translator) loadTarget() (stop string) {
 		}
 		t.fault(FaultAccess)
 		t.e.gsLoad(8, regTarget, ref)
-		t.c.prove(ref.n)
+		t.c.prove(ref)
 		t.release(ref.n)
 		return ""
 	}
@@ -357,11 +357,6 @@ func (t *translator) settleRSP() {
 	if !l.ok() || l == (loc{n: n}) || !t.c.at(l.n).sane {
 		return
 	}
-	from := *t.c.at(l.n)
-	lo, hi := from.lo+l.delta, from.hi+l.delta
-	if lo < -maxDelta || hi > maxDelta {
-		return
-	}
 	dirty := t.c.dirty & (1 << x86.RSP)
 	if l.n != n {
 		t.evict(n)
@@ -371,6 +366,15 @@ func (t *translator) settleRSP() {
 				t.writeBack(v)
 			}
 		}
+		// Writing back may have moved the register, and with it RSP's distance.
+		if l = t.c.valueOf(x86.RSP); !l.ok() || !t.c.at(l.n).sane {
+			return
+		}
+	}
+	from := *t.c.at(l.n)
+	lo, hi := from.lo+l.delta, from.hi+l.delta
+	if lo < -maxDelta || hi > maxDelta {
+		return
 	}
 	t.e.lea(n, l.n, 0, 0, l.delta)
 	t.c.drop(n)

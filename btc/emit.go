@@ -9,9 +9,9 @@ import (
 // consist of beside the program's own; none of them changes the flags but gsCmp, which is one of the program's.
 // Native registers are numbered as the hardware does.
 type emitter struct {
-	a     x86.Asm
-	blob  *Blob
-	insts int
+	a    x86.Asm
+	blob *Blob
+	vec  target.Vec
 }
 
 func (e *emitter) init(insts int) {
@@ -27,7 +27,7 @@ func (e *emitter) finish() (*Blob, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.blob.Code = code
+	e.blob.Code, e.blob.Vec = code, e.vec
 	for _, r := range e.a.Relocs() {
 		e.blob.Relocs = append(e.blob.Relocs, Reloc{Off: r.Off, Sym: target.Sym(r.Sym)})
 	}
@@ -62,7 +62,21 @@ func (e *emitter) jrcxz(l x86.Label)           { e.a.Jrcxz(l) }
 func (e *emitter) jmpSym(s target.Sym)         { e.a.JmpSym(uint8(s)) }
 
 // inst emits an instruction of the program with operands replaced.
-func (e *emitter) inst(in *x86.Inst, s x86.Subst) { e.a.Inst(canonical(in), s) }
+func (e *emitter) inst(in *x86.Inst, s x86.Subst) {
+	e.vec = max(e.vec, vecOf(in))
+	e.a.Inst(canonical(in), s)
+}
+
+// vecOf is the vector level of an instruction.
+func vecOf(in *x86.Inst) target.Vec {
+	switch in.Vec {
+	case x86.VecNone:
+		return target.VecNone
+	case x86.VecAVX:
+		return target.VecAVX
+	}
+	return target.VecAVX512
+}
 
 func reg(n uint8) x86.RM       { return x86.R(x86.Reg(n)) }
 func slot(off int32) x86.RM    { return x86.M(x86.Base(x86.RSP, off)) }
@@ -133,7 +147,7 @@ func (e *emitter) rep(movs bool, w int) {
 
 // canonical returns in with the encoding that compilers use, where the processor accepts others for the same thing: the
 // verifier knows one of each. SETcc ignores ModRM.reg, and the fences ModRM.rm; F6 and F7 /1 are TEST as /0 is; C0..D3 /6
-// is SHL as /4 is; a constant bit offset counts modulo the operand's size; REX.W means nothing for byte operations and those without operands.
+// is SHL as /4 is; the bits below a register in an immediate are ignored; a constant bit offset counts modulo the operand's size; REX.W means nothing for byte operations and those without operands.
 func canonical(in *x86.Inst) *x86.Inst {
 	modrm := in.Enc.ModRM
 	digit := func(n byte) { modrm = modrm&^0x38 | n<<3 }
@@ -146,13 +160,16 @@ func canonical(in *x86.Inst) *x86.Inst {
 		modrm &^= 7
 	}
 	const rexW = 8
-	noW := in.Enc.REX&rexW != 0 && (in.Width != 8 && in.Op != x86.OpCRC32 && in.Op != x86.OpCMPXCHG16B || in.Op == x86.OpRDPID)
+	noW := in.Enc.REX&rexW != 0 && in.Vec == x86.VecNone && (in.Width != 8 && in.Op != x86.OpCRC32 && in.Op != x86.OpCMPXCHG16B || in.Op == x86.OpRDPID)
 	imm := in.Enc.ImmRaw
 	switch in.Op {
 	case x86.OpBT, x86.OpBTS, x86.OpBTR, x86.OpBTC:
 		if in.Enc.ImmLen == 1 {
 			imm[0] &= byte(8*in.Width - 1)
 		}
+	}
+	if n := in.NumOps; n > 0 && in.Ops[n-1].Field == x86.FieldIS4 {
+		imm[0] &= 0xf0
 	}
 	if modrm == in.Enc.ModRM && !noW && imm == in.Enc.ImmRaw {
 		return in

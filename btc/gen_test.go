@@ -82,7 +82,7 @@ func (g *gen) wild() uint64 {
 }
 
 func (g *gen) state() state {
-	s := state{rip: g.base, flags: g.rng.Uint64() & arithFlags, fsBase: g.data()}
+	s := state{rip: g.base, flags: g.rng.Uint64() & arithFlags, fsBase: g.data(), vec: g.vectors()}
 	for i := range s.gpr {
 		s.gpr[i] = g.value()
 	}
@@ -130,6 +130,9 @@ func (g *gen) bytes() []byte {
 	if g.chance(500) {
 		return []byte("\xf3\x0f\x1e\xfa") // ENDBR64, one value of four bytes
 	}
+	if g.chance(3) {
+		return g.vectorBytes()
+	}
 	switch g.rng.IntN(12) {
 	case 0:
 		b = append(b, 0x66)
@@ -167,6 +170,60 @@ func (g *gen) bytes() []byte {
 		b = append(b, r)
 	}
 	return g.operands(b)
+}
+
+// vectorBytes returns random bytes in the encodings of vector instructions.
+func (g *gen) vectorBytes() []byte {
+	r := g.rng.Uint32()
+	b0, b1, b2, op := byte(r), byte(r>>8), byte(r>>16), byte(r>>24)
+	var b []byte
+	if g.chance(6) {
+		b = append(b, 0x64)
+	}
+	switch g.rng.IntN(4) {
+	case 0: // SSE
+		switch b0 & 3 {
+		case 1:
+			b = append(b, 0x66)
+		case 2:
+			b = append(b, 0xf3)
+		case 3:
+			b = append(b, 0xf2)
+		}
+		if g.chance(2) {
+			b = append(b, 0x40|b1&15)
+		}
+		b = append(b, 0x0f)
+		switch g.rng.IntN(5) {
+		case 0:
+			b = append(b, 0x38)
+		case 1:
+			b = append(b, 0x3a)
+		}
+	case 1: // VEX
+		if g.chance(2) {
+			b = append(b, 0xc5, b0)
+		} else {
+			b = append(b, 0xc4, b0&0xe0|byte(1+g.rng.IntN(3)), b1)
+		}
+		if g.chance(2) { // two operands only
+			b[len(b)-1] |= 0x78
+		}
+	default: // EVEX
+		p2 := b2
+		if g.chance(2) {
+			p2 &^= 0x87 // no opmask
+		}
+		if g.chance(2) {
+			p2 &^= 0x10
+		}
+		b = append(b, 0x62, b0&0xf0|byte(1+g.rng.IntN(3)), b1|4, p2)
+		if g.chance(2) {
+			b[len(b)-2] |= 0x78
+			b[len(b)-1] |= 8
+		}
+	}
+	return g.operands(append(b, op))
 }
 
 // operands appends ModRM and what may follow.

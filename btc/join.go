@@ -1,6 +1,8 @@
 package btc
 
 import (
+	"slices"
+
 	"ub/path"
 	"ub/target"
 	"ub/x86"
@@ -172,7 +174,8 @@ func (t *translator) joinState(b *path.Block) cache {
 		if b.Entry {
 			s = s.forEntry()
 		}
-		if t.polls[b.Index] {
+		if t.polls[b.Index] || b.Entry {
+			// The poll, or the stub that checks the stack pointer's tag bits, needs one.
 			s.keepOnly(numReserved - 1)
 		}
 		s = s.clean()
@@ -201,6 +204,7 @@ func (t *translator) edge(b *path.Block, conform bool) {
 	}
 	j := &t.joins[b.Index]
 	if conform {
+		t.shift(&j.state)
 		t.conform(&j.state)
 	}
 	c := t.c.clean()
@@ -211,9 +215,97 @@ func (t *translator) edge(b *path.Block, conform bool) {
 	if !t.c.covers(&j.state) {
 		t.unsettled = true
 		if j.limited {
+			// Addresses that get further away from what is known of them in each round would do so for ever.
+			for _, n := range allocOrder {
+				if x, y := c.at(n), j.state.at(n); x.sane && y.sane && (x.lo < y.lo || x.hi > y.hi) {
+					c.drop(n)
+				}
+			}
 			c = meet(&j.limit, &c)
 		}
 		j.limit, j.limited = c, true
+	}
+}
+
+// distance returns by how much register m must be moved, in c, to be what s wants in register n; false if moving does not
+// make it that. What bounds c has for m's address is not looked at.
+func (c *cache) distance(m uint8, s *cache, n uint8) (int32, bool) {
+	x, y := c.at(m), s.at(n)
+	if y.sane && (!x.sane || y.proven && !x.proven) {
+		return 0, false
+	}
+	var by int64
+	found, agree := false, true
+	want := func(d int64) {
+		agree = agree && (!found || d == by)
+		found, by = true, d
+	}
+	match := func(l, have loc) {
+		if l.n != n {
+			return
+		}
+		agree = agree && have.n == m
+		want(int64(have.delta) - int64(l.delta))
+	}
+	for g := range s.val {
+		match(s.val[g], c.val[g])
+		match(s.san[g], c.san[g])
+	}
+	if y.hasEA {
+		agree = agree && x.hasEA && x.expr == y.expr
+		want(int64(y.disp) - int64(x.disp))
+	}
+	if y.konst {
+		agree = agree && x.konst && x.value == y.value
+		want(0)
+	}
+	if y.fs {
+		agree = agree && x.fs
+		want(0)
+	}
+	if !agree || by > maxDelta || by < -maxDelta || by != 0 && (x.konst || x.fs) {
+		return 0, false
+	}
+	return int32(by), true
+}
+
+// reach is distance, and looks at the bounds too.
+func (c *cache) reach(m uint8, s *cache, n uint8) (int32, bool) {
+	d, ok := c.distance(m, s, n)
+	x, y := c.at(m), s.at(n)
+	if y.sane && (x.lo+d < y.lo || x.hi+d > y.hi) {
+		ok = false
+	}
+	return d, ok
+}
+
+// shift moves registers that hold what s wants at another distance by the difference: the pointers of a loop, which have
+// moved on since its start.
+func (t *translator) shift(s *cache) {
+	for _, n := range allocOrder {
+		if d, ok := t.c.distance(n, s, n); s.busy(n) && ok && d != 0 {
+			t.e.lea(n, n, 0, 0, d)
+			t.moved(n, d)
+		}
+	}
+}
+
+// moved tells the cache that d has been added to register n. What else was there is at a distance now.
+func (t *translator) moved(n uint8, d int32) {
+	c := &t.c
+	for g := range c.val {
+		if c.val[g].n == n {
+			c.val[g].delta -= d
+		}
+		if c.san[g].n == n {
+			c.san[g].delta -= d
+		}
+	}
+	r := c.at(n)
+	r.disp += d
+	r.lo, r.hi = r.lo+d, r.hi+d
+	if r.lo < -walkLimit || r.hi > walkLimit {
+		c.drop(n)
 	}
 }
 
@@ -221,7 +313,10 @@ func (t *translator) edge(b *path.Block, conform bool) {
 func (t *translator) conform(s *cache) {
 	needed := func(m uint8) bool { // as the source of a move still to be made, or where it is
 		for _, n := range allocOrder {
-			if s.busy(n) && t.c.provides(m, s, n) && (m == n || !t.c.provides(n, s, n)) {
+			if !s.busy(n) {
+				continue
+			}
+			if _, ok := t.c.reach(m, s, n); ok && (m == n || !t.c.provides(n, s, n)) {
 				return true
 			}
 		}
@@ -233,8 +328,8 @@ func (t *translator) conform(s *cache) {
 				continue
 			}
 			for _, m := range allocOrder {
-				if m != n && t.c.provides(m, s, n) {
-					t.copyFacts(n, m, s)
+				if d, ok := t.c.reach(m, s, n); m != n && ok {
+					t.copyFacts(n, m, d, s)
 					break
 				}
 			}
@@ -242,11 +337,18 @@ func (t *translator) conform(s *cache) {
 	}
 }
 
-// copyFacts moves the content of m to n, which then has the facts that s wants there; m keeps the others.
-func (t *translator) copyFacts(n, m uint8, s *cache) {
-	t.e.mov(n, m)
+// copyFacts makes n what m is, d further on; it then has the facts that s wants there, and m keeps the others.
+func (t *translator) copyFacts(n, m uint8, d int32, s *cache) {
+	if d == 0 {
+		t.e.mov(n, m)
+	} else {
+		t.e.lea(n, m, 0, 0, d)
+	}
 	t.c.drop(n)
-	*t.c.at(n) = *t.c.at(m)
+	r := t.c.at(n)
+	*r = *t.c.at(m)
+	r.disp += d
+	r.lo, r.hi = r.lo+d, r.hi+d
 	for g := range s.val {
 		if l := s.val[g]; l.n == n {
 			t.c.val[g] = l
@@ -270,16 +372,42 @@ func (t *translator) establish(b *path.Block) {
 	t.in = &b.Insts[0]
 	var written x86.RegSet
 	n := 0
+	// comes tells whether the loop comes round with something, as far as is known yet.
+	comes := func(has func(c *cache) bool) bool { return has(&j.back) && (!j.limited || has(&j.limit)) }
 	want := func(g x86.Reg) {
-		if written&(1<<g) == 0 && n < numReserved-1 && j.back.san[g].ok() && !t.c.saneOf(g).ok() {
+		if written&(1<<g) == 0 && n < numReserved-1 && comes(func(c *cache) bool { return c.san[g].ok() }) && !t.c.saneOf(g).ok() && t.c.unpinned() >= 3 {
+			// At most three are in use at a time: the value, the address, and the tag that is checked.
 			n++
 			t.sanitized(g)
+		}
+	}
+	wantEA := func(m *x86.Mem) {
+		key := exprOf(m)
+		for _, r := range []x86.Reg{m.Base, m.Index} {
+			if r < 16 && written&(1<<r) != 0 {
+				return
+			}
+		}
+		has := func(c *cache) bool {
+			return slices.ContainsFunc(c.r[:], func(r resReg) bool { return r.hasEA && r.expr == key })
+		}
+		if has(&t.c) {
+			return
+		}
+		// At most three are in use at a time: a base or index from its slot, the address, and the tag that is checked.
+		if comes(has) && n < numReserved-1 && t.c.unpinned() >= 3 {
+			n++
+			t.expression(m)
 		}
 	}
 	for i := range b.Insts {
 		x := &b.Insts[i]
 		if x.Flow != x86.FlowNext {
 			break
+		}
+		if x.HasMem && x.Op != x86.OpLEA && x.Class == x86.ClassPlain && x.Mem.Index != x86.NoReg && x.Mem.Base != x86.RIP &&
+			x.Mem.Seg == x86.SegNone && t.addressStop(&x.Mem, memSize(x)) == "" {
+			wantEA(&x.Mem)
 		}
 		if x.HasMem && x.Op != x86.OpLEA && x.Class == x86.ClassPlain && x.Mem.Base < 16 && x.Mem.Index == x86.NoReg &&
 			x.Mem.Seg == x86.SegNone && x.Mem.Disp < nearDisp && x.Mem.Disp > -nearDisp {
@@ -289,7 +417,7 @@ func (t *translator) establish(b *path.Block) {
 			want(x86.RSP)
 		}
 		for _, v := range virtuals {
-			if x.Reads&^written&(1<<v) != 0 && n < numReserved-1 && j.back.val[v].ok() && !t.c.valueOf(v).ok() && !t.c.san[v].ok() {
+			if x.Reads&^written&(1<<v) != 0 && n < numReserved-1 && t.c.unpinned() >= 2 && j.back.val[v].ok() && !t.c.valueOf(v).ok() && !t.c.san[v].ok() {
 				n++
 				t.value(v)
 			}
@@ -297,6 +425,23 @@ func (t *translator) establish(b *path.Block) {
 		written |= x.Writes
 	}
 	t.c.unpin()
+}
+
+// loopsWantMore reports whether a loop comes round with addresses that its head does not have: the next round looks whether
+// they can be had in front of it.
+func (t *translator) loopsWantMore() bool {
+	for i := range t.joins {
+		j := &t.joins[i]
+		if !j.hasBack || !t.polls[i] || t.o.NoJoins {
+			continue
+		}
+		for _, n := range allocOrder {
+			if j.back.at(n).sane && j.back.busy(n) && !j.state.covers(&j.back) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // stub returns where the runtime enters b: at its label, or, when that expects something in the reserved registers, at

@@ -254,7 +254,7 @@ func newLibcWorld(t testing.TB) *libcWorld {
 
 // start is the state at a call of the function at addr.
 func (l *libcWorld) start(addr uint64, args ...uint64) state {
-	s := state{rip: addr, fsBase: tlsAt, flags: 0x44}
+	s := state{rip: addr, fsBase: tlsAt, flags: 0x44, vec: vectors{mxcsr: 0x1f80}}
 	for i := range s.gpr {
 		s.gpr[i] = 0x1111111111111111 * uint64(i)
 	}

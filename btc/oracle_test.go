@@ -33,6 +33,7 @@ type state struct {
 	rip    uint64
 	flags  uint64 // arithmetic ones only
 	fsBase uint64
+	vec    vectors
 }
 
 // outcome is how an execution ended.
@@ -187,6 +188,7 @@ func (o *oracle) resume(t testing.TB, s state, how func(pid, sig int) error) out
 	if err := unix.PtraceSetRegs(o.pid, &r); err != nil {
 		t.Fatalf("setting the child's registers: %v", err)
 	}
+	o.setVectors(t, &s.vec)
 	if err := how(o.pid, 0); err != nil {
 		t.Fatal(err)
 	}
@@ -203,7 +205,7 @@ func (o *oracle) resume(t testing.TB, s state, how func(pid, sig int) error) out
 	out := outcome{sig: sig, state: state{
 		gpr: [16]uint64{r.Rax, r.Rcx, r.Rdx, r.Rbx, r.Rsp, r.Rbp, r.Rsi, r.Rdi,
 			r.R8, r.R9, r.R10, r.R11, r.R12, r.R13, r.R14, r.R15},
-		rip: r.Rip, flags: r.Eflags & arithFlags, fsBase: r.Fs_base,
+		rip: r.Rip, flags: r.Eflags & arithFlags, fsBase: r.Fs_base, vec: o.vectors(t),
 	}}
 	return out
 }

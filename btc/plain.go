@@ -1,6 +1,9 @@
 package btc
 
-import "ub/x86"
+import (
+	"ub/target"
+	"ub/x86"
+)
 
 // plain translates an instruction with explicit operands: the same instruction on renamed registers and a sanitized
 // address.
@@ -8,6 +11,9 @@ func (t *translator) plain() (stop string) {
 	in := t.in
 	if stop = refusal(in); stop != "" {
 		return stop
+	}
+	if v := vecOf(in); v > target.VecNone && t.o.NoVectors || v > target.VecAVX && t.o.NoAVX512 {
+		return "vector registers of that kind are not to be used"
 	}
 	switch in.Op {
 	case x86.OpLEA:
@@ -59,11 +65,15 @@ func (t *translator) plain() (stop string) {
 	if in.HasMem {
 		s = s.Mem(ref.x86())
 	}
-	t.emit(in, s, ref.n)
+	t.emit(in, s, ref)
 	for i, v := range virtuals {
 		if n := written[i]; n != 0 {
 			san := t.c.san[v]
-			t.setNew(v, n)
+			if stepped {
+				t.setStepped(v, n, step)
+			} else {
+				t.setNew(v, n)
+			}
 			if stepped && san.ok() && san.n != n {
 				t.c.san[v] = san.plus(step)
 			}
@@ -73,18 +83,19 @@ func (t *translator) plain() (stop string) {
 	return ""
 }
 
-// emit emits the current instruction, or a variant of it, with its fault record; the address is in native register n, 0
-// for none.
-func (t *translator) emit(in *x86.Inst, s x86.Subst, n uint8) {
+// emit emits the current instruction, or a variant of it, with its fault record; ref is where its memory operand is.
+func (t *translator) emit(in *x86.Inst, s x86.Subst, ref memRef) {
 	switch {
 	case in.Op == x86.OpDIV || in.Op == x86.OpIDIV:
 		t.fault(FaultDivide)
-	case in.HasMem, in.Op == x86.OpRDTSC, in.Op == x86.OpRDTSCP: // the last two when the process has switched them off
+	case in.HasMem, in.Vec != x86.VecNone: // of the latter, a floating-point exception that the program has unmasked
+		t.fault(FaultAccess)
+	case in.Op == x86.OpRDTSC, in.Op == x86.OpRDTSCP: // the last two when the process has switched them off
 		t.fault(FaultAccess)
 	}
 	t.e.inst(in, s)
-	if n != 0 {
-		t.c.prove(n)
+	if !in.Masked {
+		t.c.prove(ref)
 	}
 }
 
@@ -156,7 +167,7 @@ func slotMem(v x86.Reg) x86.Mem {
 // memory; or when a constant is added to a register whose sanitized value is to be kept.
 func (t *translator) onSlot() bool {
 	in := t.in
-	if t.o.NoSlotOperands || in.HasMem {
+	if t.o.NoSlotOperands || in.HasMem || in.Vec != x86.VecNone {
 		return false
 	}
 	at := -1
@@ -200,7 +211,7 @@ func (t *translator) onSlot() bool {
 	case val.ok() || t.usedLater(v):
 		return false
 	}
-	t.emit(in, x86.Subst{}.Mem(slotMem(v)), 0)
+	t.emit(in, x86.Subst{}.Mem(slotMem(v)), memRef{})
 	if writes {
 		if stepped {
 			t.c.val[v] = val.plus(step)
@@ -227,7 +238,7 @@ func (t *translator) move() bool {
 	if d == s {
 		return true
 	}
-	san := t.c.saneOf(s)
+	san := t.saneHeld(s)
 	switch {
 	case isVirtual(d) && isVirtual(s):
 		l := t.c.valueOf(s)
@@ -267,6 +278,15 @@ func (t *translator) move() bool {
 		t.c.san[d] = san
 	}
 	return true
+}
+
+// saneHeld is where program register s is sanitized, held so that what the instruction allocates is not taken from there.
+func (t *translator) saneHeld(s x86.Reg) loc {
+	l := t.c.saneOf(s)
+	if l.ok() {
+		t.c.hold(l.n)
+	}
+	return l
 }
 
 // shareVal makes virtual register d, not in its slot, the value at l, which may serve others too.
@@ -312,7 +332,7 @@ func (t *translator) lea() (stop string) {
 
 // leaStep translates d = s + disp, through which sanitized addresses stay known.
 func (t *translator) leaStep(d, s x86.Reg, disp int32) {
-	san := t.c.saneOf(s).plus(disp)
+	san := t.saneHeld(s).plus(disp)
 	l := t.c.valueOf(s)
 	switch {
 	case d == s && !isVirtual(d):

@@ -279,6 +279,16 @@ func (t *translator) setNew(v x86.Reg, n uint8) {
 	t.c.setVal(v, n)
 }
 
+// setStepped is setNew for a value that is the old one plus step: sanitized expressions that use v keep serving.
+func (t *translator) setStepped(v x86.Reg, n uint8, step int32) {
+	t.c.shiftEA(v, step)
+	t.c.forget(v)
+	pin, used := t.c.at(n).pin, t.c.at(n).used
+	t.c.drop(n)
+	*t.c.at(n) = resReg{pin: pin, used: used}
+	t.c.setVal(v, n)
+}
+
 // fits32 reports whether v is representable as a sign-extended 32-bit immediate.
 func fits32(v int64) bool { return v >= math.MinInt32 && v <= math.MaxInt32 }
 

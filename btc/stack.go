@@ -32,7 +32,7 @@ func (t *translator) push() (stop string) {
 		ref := t.stack(-8)
 		t.fault(FaultAccess)
 		t.e.gsStoreImm(8, ref, int32(in.Imm))
-		t.c.prove(ref.n)
+		t.c.prove(ref)
 	case x86.KindReg:
 		src := uint8(o.Reg)
 		if isVirtual(o.Reg) {
@@ -41,7 +41,7 @@ func (t *translator) push() (stop string) {
 		ref := t.stack(-8)
 		t.fault(FaultAccess)
 		t.e.gsStore(8, ref, src)
-		t.c.prove(ref.n)
+		t.c.prove(ref)
 	case x86.KindMem:
 		from, stop := t.address(&in.Mem, 8)
 		if stop != "" {
@@ -50,12 +50,12 @@ func (t *translator) push() (stop string) {
 		n := t.alloc()
 		t.fault(FaultAccess)
 		t.e.gsLoad(8, n, from)
-		t.c.prove(from.n)
+		t.c.prove(from)
 		t.release(from.n)
 		ref := t.stack(-8)
 		t.fault(FaultAccess)
 		t.e.gsStore(8, ref, n)
-		t.c.prove(ref.n)
+		t.c.prove(ref)
 	default:
 		return "push of an unknown operand"
 	}
@@ -69,14 +69,14 @@ func (t *translator) pushConst(c uint64) {
 		ref := t.stack(-8)
 		t.fault(FaultAccess)
 		t.e.gsStoreImm(8, ref, int32(c))
-		t.c.prove(ref.n)
+		t.c.prove(ref)
 	} else {
 		ref := t.stack(-8)
 		n := t.alloc()
 		t.e.movImm(n, c)
 		t.fault(FaultAccess)
 		t.e.gsStore(8, ref, n)
-		t.c.prove(ref.n)
+		t.c.prove(ref)
 		t.release(n)
 	}
 	t.moveRSP(-8)
@@ -96,7 +96,7 @@ func (t *translator) pop() (stop string) {
 		ref := t.stack(0)
 		t.fault(FaultAccess)
 		t.e.gsLoad(8, uint8(o.Reg), ref)
-		t.c.prove(ref.n)
+		t.c.prove(ref)
 		t.c.wrote(o.Reg)
 		t.moveRSP(8)
 	case o.Kind == x86.KindReg:
@@ -104,7 +104,7 @@ func (t *translator) pop() (stop string) {
 		n := t.fresh(o.Reg)
 		t.fault(FaultAccess)
 		t.e.gsLoad(8, n, ref)
-		t.c.prove(ref.n)
+		t.c.prove(ref)
 		if o.Reg != x86.RSP { // POP RSP: what was read is the new RSP (SDM, POP)
 			t.moveRSP(8)
 		}
@@ -120,7 +120,7 @@ func (t *translator) pop() (stop string) {
 		n := t.alloc()
 		t.fault(FaultAccess)
 		t.e.gsLoad(8, n, ref)
-		t.c.prove(ref.n)
+		t.c.prove(ref)
 		t.release(ref.n)
 		to, stop := t.address(&in.Mem, 8)
 		if stop != "" {
@@ -128,7 +128,7 @@ func (t *translator) pop() (stop string) {
 		}
 		t.fault(FaultAccess)
 		t.e.gsStore(8, to, n)
-		t.c.prove(to.n)
+		t.c.prove(to)
 		t.moveRSP(8)
 	default:
 		return "pop of an unknown operand"
@@ -145,7 +145,7 @@ func (t *translator) leaveFrame() (stop string) {
 	ref := memRef{l.n, l.delta}
 	t.fault(FaultAccess)
 	t.e.gsLoad(8, uint8(x86.RBP), ref)
-	t.c.prove(ref.n)
+	t.c.prove(ref)
 	t.c.wrote(x86.RBP)
 	t.c.wrote(x86.RSP)
 	t.c.san[x86.RSP] = l

@@ -21,6 +21,9 @@ type Options struct {
 	// NoTagCheck omits the check of address bits 59..63. An address with only those bits set would then be accessed as if
 	// they were clear, where the processor faults: safe, but not exact.
 	NoTagCheck bool
+	// NoVectors and NoAVX512 leave instructions to the processor that need vector registers, or those of AVX-512: for
+	// machines that have no place for them.
+	NoVectors, NoAVX512 bool
 	// NoSuperblocks makes every block start with an empty register cache.
 	NoSuperblocks bool
 	// NoJoins makes every block that more than one way leads to start with an empty register cache.
@@ -96,7 +99,7 @@ func Translate(p *path.Path, o Options) (*Blob, error) {
 		if err != nil {
 			return nil, err
 		}
-		if !t.unsettled {
+		if !t.unsettled && !(round == 1 && t.loopsWantMore()) {
 			return blob, nil
 		}
 		if round == maxRounds {
@@ -250,16 +253,24 @@ func (t *translator) inst() (stop string) {
 	return fmt.Sprintf("no translation for class %d", in.Class)
 }
 
-// flushEarly writes back before a compare whose result the block's last instruction branches on, rather than between
-// the two, so that the processor still fuses them.
+// flushEarly writes back before a compare whose result the block's last instruction branches on, and moves the pointers
+// of a loop, rather than between the two, so that the processor still fuses them.
 func (t *translator) flushEarly() {
-	if t.c.dirty == 0 || t.i != len(t.b.Insts)-2 || t.b.Last() == nil {
+	if t.i != len(t.b.Insts)-2 || t.b.Last() == nil {
 		return
 	}
 	j := t.b.Last()
-	if j.Flow == x86.FlowCond && t.in.Class == x86.ClassPlain && t.p.BlockAt(j.Target) != nil &&
-		!slices.ContainsFunc(virtuals[:], func(v x86.Reg) bool { return t.in.Writes&(1<<v) != 0 }) {
-		t.flush()
+	if j.Flow != x86.FlowCond || t.in.Class != x86.ClassPlain ||
+		slices.ContainsFunc(virtuals[:], func(v x86.Reg) bool { return t.in.Writes&(1<<v) != 0 }) {
+		return
+	}
+	to := t.p.BlockAt(j.Target)
+	if to == nil {
+		return
+	}
+	t.flush()
+	if t.jumpsBackward(to) && t.in.Writes == 0 {
+		t.shift(&t.joins[to.Index].state)
 	}
 }
 

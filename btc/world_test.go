@@ -219,13 +219,16 @@ func listing(b *btc.Blob, p *path.Path) string {
 func (w *world) enter(code machine.Code, s state) (machine.Exit, state) {
 	r := w.th.Regs()
 	r.GPR, r.RIP, r.Flags, r.FSBase = s.gpr, s.rip, s.flags&arithFlags|0x202, s.fsBase
-	for {
-		x := w.th.Run(w.w, code)
-		s = state{gpr: r.GPR, rip: r.RIP, flags: r.Flags & arithFlags, fsBase: r.FSBase}
-		// The Go runtime may ask for the thread at any poll; the program goes on where it was, in BTC if it has an
-		// entry there, and natively otherwise, which is the caller's affair.
-		return x, s
+	area := s.vec.area()
+	if err := w.th.LoadVec(area); err != nil {
+		panic(err)
 	}
+	w.th.SetVec(code.Vec())
+	// The Go runtime may ask for the thread at any poll; the program goes on where it was, in BTC if it has an
+	// entry there, and natively otherwise, which is the caller's affair.
+	x := w.th.Run(w.w, code)
+	w.th.StoreVec(area)
+	return x, state{gpr: r.GPR, rip: r.RIP, flags: r.Flags & arithFlags, fsBase: r.FSBase, vec: vectorsOf(area)}
 }
 
 // check executes the program at s.rip natively and translated, from the same state and memory, and compares what comes
@@ -318,6 +321,7 @@ func diffState(got, want state) string {
 	if got.fsBase != want.fsBase {
 		fmt.Fprintf(&b, "  fs: %#x, natively %#x\n", got.fsBase, want.fsBase)
 	}
+	b.WriteString(got.vec.diff(&want.vec))
 	return b.String()
 }
 

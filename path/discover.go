@@ -20,6 +20,11 @@ const maxInstLen = 15
 // The error is an *EntryError when the first instruction of one of entries is not translatable or not readable. Zero
 // limits mean DefaultLimits'.
 func Discover(entries []uint64, r CodeReader, hints Hints, l Limits) (*Path, error) {
+	return DiscoverWith(entries, r, hints, nil, l)
+}
+
+// DiscoverWith is Discover with stacks as further hints.
+func DiscoverWith(entries []uint64, r CodeReader, hints Hints, stacks Stacks, l Limits) (*Path, error) {
 	if len(entries) == 0 {
 		return nil, errors.New("no path without an entry: give at least one")
 	}
@@ -36,9 +41,10 @@ func Discover(entries []uint64, r CodeReader, hints Hints, l Limits) (*Path, err
 		limits: l,
 		inst:   make(map[uint64]place),
 		queued: make(map[uint64]role),
+		frames: make(map[uint64]frame),
 	}
 	for _, e := range entries {
-		d.enqueue(e, roleEntry)
+		d.enqueue(e, roleEntry, frame{words: stacks[e]})
 	}
 	for len(d.queue) > 0 {
 		addr := d.queue[0]
@@ -81,11 +87,19 @@ type discovery struct {
 	queue  []uint64
 	queued map[uint64]role
 	inst   map[uint64]place // by instruction address
-	blocks int              // started
+	frames map[uint64]frame // by block address, where known
+	seen   []seenReturn
+	blocks int // started
 	insts  int
 }
 
-func (d *discovery) enqueue(addr uint64, r role) {
+// seenReturn is a return at from that led to to when the stack was seen.
+type seenReturn struct{ from, to uint64 }
+
+func (d *discovery) enqueue(addr uint64, r role, f frame) {
+	if _, ok := d.frames[addr]; !ok && f.known() {
+		d.frames[addr] = f
+	}
 	old, ok := d.queued[addr]
 	d.queued[addr] = old | r
 	if !ok {
@@ -131,12 +145,13 @@ func (d *discovery) split(at place) {
 
 // decode fills b and queues what it leads to.
 func (d *discovery) decode(b *Block) {
+	f := d.frames[b.Addr]
 	for addr := b.Addr; ; {
 		if _, ok := d.inst[addr]; ok || d.insts >= d.limits.MaxInsts {
 			// Known code: it is split here if need be, and decoded once only.
 			b.End, b.Next = EndFall, addr
 			if ok {
-				d.enqueue(addr, 0)
+				d.enqueue(addr, 0, f)
 			}
 			return
 		}
@@ -150,26 +165,34 @@ func (d *discovery) decode(b *Block) {
 		d.insts++
 		next := after(&in)
 		if in.Flow == x86.FlowNext {
+			f.step(&in)
 			addr = next
 			continue
 		}
 		b.End = EndBranch
 		switch in.Flow {
 		case x86.FlowJump:
-			d.enqueue(in.Target, 0)
+			d.enqueue(in.Target, 0, f)
 		case x86.FlowCond:
-			d.enqueue(next, 0)
-			d.enqueue(in.Target, 0)
+			d.enqueue(next, 0, f)
+			d.enqueue(in.Target, 0, f)
 		case x86.FlowCall:
-			d.enqueue(in.Target, roleCallee)
-			d.enqueue(next, roleRetSite)
+			d.enqueue(in.Target, roleCallee, f.moved(-8))
+			d.enqueue(next, roleRetSite, f)
 		case x86.FlowIndCall:
-			d.enqueueHints(addr, roleCallee|roleEntry)
-			d.enqueue(next, roleRetSite)
-		case x86.FlowIndJump, x86.FlowRet:
-			d.enqueueHints(addr, roleEntry)
+			d.enqueueHints(addr, roleCallee|roleEntry, f.moved(-8))
+			d.enqueue(next, roleRetSite, f)
+		case x86.FlowIndJump:
+			d.enqueueHints(addr, roleEntry, f)
+		case x86.FlowRet:
+			above := f.moved(8 + int64(uint16(in.Imm)))
+			if to, ok := d.returnTo(f); ok {
+				d.seen = append(d.seen, seenReturn{addr, to})
+				d.enqueue(to, roleEntry, above)
+			}
+			d.enqueueHints(addr, roleEntry, frame{})
 		case x86.FlowSyscall:
-			d.enqueue(next, roleEntry)
+			d.enqueue(next, roleEntry, f)
 		}
 		return
 	}
@@ -177,9 +200,9 @@ func (d *discovery) decode(b *Block) {
 
 // enqueueHints queues the targets seen at run time. They are entries too: if the inline comparison does not have them,
 // or another path goes there, the dispatcher still finds them.
-func (d *discovery) enqueueHints(branch uint64, r role) {
+func (d *discovery) enqueueHints(branch uint64, r role, f frame) {
 	for _, t := range d.hints[branch] {
-		d.enqueue(t, r)
+		d.enqueue(t, r, f)
 	}
 }
 
@@ -203,6 +226,11 @@ func (d *discovery) finish() {
 					b.addTarget(p, t)
 				}
 			}
+		}
+	}
+	for _, s := range d.seen {
+		if at, ok := d.inst[s.from]; ok {
+			at.b.addTarget(p, s.to)
 		}
 	}
 	sort.Slice(p.Entries, func(i, j int) bool { return p.Entries[i] < p.Entries[j] })

@@ -18,6 +18,7 @@ var cCases = []cCase{
 	{source: "regs.c", link: "static", expect: expect{minShare: 90}},
 	{source: "redzone.c", expect: expect{minShare: 95}},
 	{source: "fpu.c", link: "static", expect: expect{minShare: 70}},
+	{source: "vectors.c", expect: expect{minShare: 95}},
 	{source: "strings.c", link: "static", expect: expect{minShare: 50}},
 	{source: "futex.c", expect: expect{minBypassed: 2000}},
 	{source: "timer.c", link: "static", expect: expect{minBypassed: 20000}},

@@ -104,7 +104,7 @@ func compile(source string, flags ...string) (string, error) {
 	}
 	bin := filepath.Join(scratch, fmt.Sprintf("%s.%d", strings.TrimSuffix(source, ".c"), len(compiled)))
 	args := append(append([]string{}, cFlags...), flags...)
-	cmd := exec.Command("gcc", append(args, "-o", bin, filepath.Join("testdata", source), "-ldl")...)
+	cmd := exec.Command("gcc", append(args, "-o", bin, filepath.Join("testdata", source), "-ldl", "-lm")...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%s: %v\n%s", strings.Join(cmd.Args, " "), err, out)
 	}

@@ -6,13 +6,16 @@ set -eu
 # package:file
 #   gcc, libc6-dev          the C programs of tests and benchmarks
 #   libzydis-dev            a second opinion on every instruction, in tests of decoders
-#   redis-server, nginx     real code to decode and translate
+#   redis-server, nginx     real code to decode and translate; servers to measure
+#   redis-tools, wrk        load for them
 #   the others              what the end-to-end tests run in sandboxes
 wanted='
 gcc:/usr/bin/gcc
 libc6-dev:/usr/include/stdio.h
 libzydis-dev:/usr/include/Zydis/Zydis.h
 redis-server:/usr/bin/redis-server
+redis-tools:/usr/bin/redis-benchmark
+wrk:/usr/bin/wrk
 nginx:/usr/sbin/nginx
 sqlite3:/usr/bin/sqlite3
 python3-minimal:/usr/bin/python3

@@ -13,6 +13,7 @@ import (
 	"ub/hot"
 	"ub/sentry/machine"
 	"ub/sentry/statfile"
+	"ub/target"
 )
 
 // threadContext wraps systrap's context of one task. All methods but Interrupt and Preempt are called on the task's
@@ -21,10 +22,9 @@ import (
 // # State
 //
 // The program's state between two Switches is in arch.Context64, as the Sentry sees it: registers always; vector state
-// only if systrap's context has been pulled or the Sentry has set it. BTC changes registers and leaves vector state
-// alone, so it works on the registers of arch.Context64 and need not tell systrap's context anything: what that holds of
-// the vector state, or is yet to load into the stub, stays right over any number of bypassed syscalls. Its copy of the
-// registers is written anew at each native Switch.
+// only if it has been pulled (PullFullState) or the Sentry has set it. BTC works on the registers of arch.Context64 and
+// need not tell systrap's context anything about them: its copy is written anew at each native Switch. Vector state is in
+// one of three places, see vectors.
 //
 // # Interrupts
 //
@@ -69,6 +69,7 @@ type threadContext struct {
 	n       localCounts
 	row     threadRow
 	fds     fdAnswers
+	vec     vectors
 }
 
 // btcThread is what Switch needs of a *machine.Thread.
@@ -76,6 +77,9 @@ type btcThread interface {
 	Regs() *machine.Regs
 	Run(w *machine.Window, code machine.Code) machine.Exit
 	Bind(rip uint64, code machine.Code)
+	LoadVec(area []byte) error
+	StoreVec(area []byte)
+	SetVec(level target.Vec)
 	Stop()
 	ClearStop()
 	Free()
@@ -100,8 +104,8 @@ func newContext(p *Platform, inner platform.Context) *threadContext {
 func (c *threadContext) Switch(ctx pkgcontext.Context, mm platform.MemoryManager, ac *arch.Context64, cpu int32) (*linux.SignalInfo, hostarch.AccessType, error) {
 	as := mm.AddressSpace().(*addressSpace)
 	regs := &ac.StateData().Regs
-	if c.fds.closing {
-		c.afterClose()
+	if c.fds.closing || c.fds.patching {
+		c.afterWatched()
 	}
 	c.pass.timed = false
 	site := regs.Rip
@@ -109,7 +113,7 @@ func (c *threadContext) Switch(ctx pkgcontext.Context, mm platform.MemoryManager
 		c.beginPass(as, site, regs.Rsp)
 	}
 	if t := as.entries.Load(); t != nil {
-		if e := c.entry(as, t, regs); e != nil && e.gap.Gate() > c.ident.Floor() && c.bypass(ctx, as, t, e, regs) {
+		if e := c.entry(as, t, regs); e != nil && e.gap.Gate() > c.ident.Floor() && c.bypass(ctx, as, t, e, ac) {
 			c.afterSyscall = true
 			c.gapSite = regs.Rip
 			c.atSyscall(ctx, as, regs)
@@ -125,6 +129,8 @@ func (c *threadContext) Switch(ctx pkgcontext.Context, mm platform.MemoryManager
 // native lets the thread run in its stub process. site is where the gap began, if one did.
 func (c *threadContext) native(ctx pkgcontext.Context, mm platform.MemoryManager, as *addressSpace, ac *arch.Context64, cpu int32, site uint64) (*linux.SignalInfo, hostarch.AccessType, error) {
 	regs := &ac.StateData().Regs
+	c.giveBack(ac)
+	c.vec.owner = nil
 	c.shim.MemoryManager, c.shim.as = mm, as.inner
 	si, at, err := c.inner.Switch(ctx, &c.shim, ac, cpu)
 	c.n[nCrossings]++
@@ -149,7 +155,8 @@ func (c *threadContext) native(ctx pkgcontext.Context, mm platform.MemoryManager
 // program has trapped at one under systrap. On false the program has to go on natively, from regs.
 //
 // The path from here to true is what a bypassed syscall costs beside the Sentry's own work: no allocation, no lock.
-func (c *threadContext) bypass(ctx pkgcontext.Context, as *addressSpace, t *table, e *cached, regs *arch.Registers) bool {
+func (c *threadContext) bypass(ctx pkgcontext.Context, as *addressSpace, t *table, e *cached, ac *arch.Context64) bool {
+	regs := &ac.StateData().Regs
 	w := as.window.Load()
 	if w == nil || as.traced.Load() || c.run == nil && !c.makeThread() {
 		return false
@@ -166,6 +173,11 @@ func (c *threadContext) bypass(ctx pkgcontext.Context, as *addressSpace, t *tabl
 	load(r, regs)
 	e.entered++
 	code := e.code
+	if v := max(e.vec, code.Vec()); (v != c.vec.level || v != target.VecNone) && !c.setLevel(as, ac, v) {
+		c.vec.level = target.VecNone
+		c.run.SetVec(target.VecNone)
+		return false
+	}
 	fuel := 0
 	for {
 		x := c.run.Run(w, code)
@@ -203,12 +215,20 @@ func (c *threadContext) bypass(ctx pkgcontext.Context, as *addressSpace, t *tabl
 				c.run.Bind(r.RIP, next.code)
 				c.n[nLinked]++
 				code = next.code
+				if v := code.Vec(); v > c.vec.level {
+					// Next time this entry starts at the level that it is going to need.
+					e.vec = v
+					if !c.setLevel(as, ac, v) {
+						store(regs, r)
+						return false
+					}
+				}
 				continue
 			}
 			c.n[nUnknown]++
 			e.misses++
 			store(regs, r)
-			as.e.missed(as, x.From, r.RIP)
+			as.e.missed(as, x.From, r.RIP, func() []uint64 { return c.stack(as, r.GPR[rsp], maxSnapshot) })
 			return false
 
 		case machine.ExitFuel:
@@ -235,7 +255,10 @@ func (c *threadContext) bypass(ctx pkgcontext.Context, as *addressSpace, t *tabl
 				e.entered--
 				return false
 			}
-			code = next.code
+			if code = next.code; code.Vec() > c.vec.level && !c.setLevel(as, ac, code.Vec()) {
+				e.entered--
+				return false
+			}
 			continue
 
 		case machine.ExitFault:
@@ -280,11 +303,15 @@ func (c *threadContext) makeThread() bool {
 
 // PullFullState implements platform.Context.PullFullState.
 func (c *threadContext) PullFullState(as platform.AddressSpace, ac *arch.Context64) error {
+	c.giveBack(ac)
 	return c.inner.PullFullState(as.(*addressSpace).inner, ac)
 }
 
 // FullStateChanged implements platform.Context.FullStateChanged.
-func (c *threadContext) FullStateChanged() { c.inner.FullStateChanged() }
+func (c *threadContext) FullStateChanged() {
+	c.vec.owner, c.vec.dirty = nil, false
+	c.inner.FullStateChanged()
+}
 
 // Interrupt implements platform.Context.Interrupt.
 func (c *threadContext) Interrupt() {
@@ -302,9 +329,7 @@ func (c *threadContext) Preempt() { c.inner.Preempt() }
 func (c *threadContext) Release() {
 	c.flush()
 	c.unlistThread()
-	if c.fds.closing {
-		c.afterClose()
-	}
+	c.afterWatched()
 	if c.run != nil {
 		c.thread.Store(nil)
 		c.run.Free()

@@ -16,6 +16,7 @@ import (
 
 	"ub/sentry/machine"
 	"ub/sentry/statfile"
+	"ub/target"
 )
 
 // fakeContext is systrap's context: a native Switch runs native, after the interrupt semantics of systrap's.
@@ -25,7 +26,16 @@ type fakeContext struct {
 	switches int
 	native   func(regs *arch.Registers) error
 	as       platform.AddressSpace
+
+	pulls, changed int
 }
+
+func (f *fakeContext) PullFullState(platform.AddressSpace, *arch.Context64) error {
+	f.pulls++
+	return nil
+}
+
+func (f *fakeContext) FullStateChanged() { f.changed++ }
 
 func (f *fakeContext) Switch(_ pkgcontext.Context, mm platform.MemoryManager, ac *arch.Context64, _ int32) (*linux.SignalInfo, hostarch.AccessType, error) {
 	f.switches++
@@ -53,6 +63,10 @@ type fakeThread struct {
 	run   func(t *fakeThread, code machine.Code) machine.Exit
 	bound map[uint64]machine.Code
 	freed bool
+
+	loaded, stored int
+	loadErr        error
+	level          target.Vec
 }
 
 func (t *fakeThread) Regs() *machine.Regs { return &t.regs }
@@ -63,6 +77,9 @@ func (t *fakeThread) Run(w *machine.Window, code machine.Code) machine.Exit {
 	return t.run(t, code)
 }
 func (t *fakeThread) Bind(rip uint64, code machine.Code) { t.bound[rip] = code }
+func (t *fakeThread) LoadVec(area []byte) error          { t.loaded++; return t.loadErr }
+func (t *fakeThread) StoreVec(area []byte)               { t.stored++ }
+func (t *fakeThread) SetVec(level target.Vec)            { t.level = level }
 func (t *fakeThread) Stop()                              { t.stop.Store(true) }
 func (t *fakeThread) ClearStop()                         { t.stop.Store(false) }
 func (t *fakeThread) Free()                              { t.freed = true }
@@ -184,7 +201,7 @@ func TestSwitchGoesNativeExactly(t *testing.T) {
 
 func TestSwitchLinksKnownMisses(t *testing.T) {
 	r := newRig(t)
-	r.e.nominate(r.as, 0x1300)
+	r.e.nominate(r.as, 0x1300, nil)
 	r.world.run()
 	r.distinct(0x1100)
 	runs := 0

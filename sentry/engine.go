@@ -13,9 +13,9 @@ import (
 
 	"ub/btc"
 	"ub/hot"
-	"ub/path"
 	"ub/sentry/machine"
 	"ub/sentry/statfile"
+	"ub/target"
 )
 
 // engine owns sites and blobs: which addresses are entries, what they were made from, and when they must go.
@@ -26,7 +26,7 @@ type engine struct {
 	counters *statfile.Counters
 	arena    arena
 	// translate makes a blob; a variable for tests.
-	translate func(entries []uint64, r path.CodeReader, h path.Hints, l path.Limits) (*btc.Blob, error)
+	translate translator
 
 	// ticks is the clock of policy; a variable for tests.
 	ticks func() uint64
@@ -122,7 +122,7 @@ func newEngine(a arena, config statfile.Config, stats *statfile.File) *engine {
 		stats:       stats,
 		counters:    stats.Counters(),
 		arena:       a,
-		translate:   translate,
+		translate:   translateFor(target.VecNone),
 		ticks:       ticks,
 		read:        readWindow,
 		fileOf:      fileOf,
@@ -190,8 +190,8 @@ func (e *engine) dropSpace(as *addressSpace) {
 	e.retire(gone)
 }
 
-// nominate queues the site behind whose syscall gaps are short.
-func (e *engine) nominate(as *addressSpace, rip uint64) {
+// nominate queues the site behind whose syscall gaps are short. stack is what is on the program's stack there now.
+func (e *engine) nominate(as *addressSpace, rip uint64, stack []uint64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if as.released || as.traced.Load() || time.Now().Before(as.noMirror) {
@@ -201,11 +201,12 @@ func (e *engine) nominate(as *addressSpace, rip uint64) {
 	if s == nil || s.state == statfile.Live || as.tried(rip, e.ticks()) {
 		return
 	}
+	s.stack = stack
 	e.enqueueLocked(request{s: s})
 }
 
-// missed takes note of a transfer to an address that is no entry.
-func (e *engine) missed(as *addressSpace, from, to uint64) {
+// missed takes note of a transfer to an address that is no entry. stack reads the program's stack as it is then.
+func (e *engine) missed(as *addressSpace, from, to uint64, stack func() []uint64) {
 	if from == 0 {
 		return
 	}
@@ -229,6 +230,7 @@ func (e *engine) missed(as *addressSpace, from, to uint64) {
 		return
 	}
 	if s := e.siteLocked(as, to); s != nil {
+		s.stack = stack()
 		e.enqueueLocked(request{s: s, from: from})
 	}
 }

@@ -101,21 +101,21 @@ func TestDroppedSiteComesBack(t *testing.T) {
 	w := newWorld(t, nil)
 	as, f := hotSite(t, w)
 	as.Unmap(0x1000, 0x1000)
-	w.e.nominate(as, 0x1100)
+	w.e.nominate(as, 0x1100, nil)
 	w.run()
 	if live(as, 0x1100) {
 		t.Fatal("live without code")
 	}
 	mapAt(t, as, 0x1000, 0x1000, f, 0x10000, rx)
 	as.sites[0x1100].retryAt = time.Time{}
-	w.e.nominate(as, 0x1100)
+	w.e.nominate(as, 0x1100, nil)
 	w.run()
 	if !live(as, 0x1100) {
 		t.Error("the site does not come back")
 	}
 	// After a mprotect that added writing it must not, even though nothing has been mapped anew.
 	w.e.protect(as, 0x1000, 0x1000, 7)
-	w.e.nominate(as, 0x1100)
+	w.e.nominate(as, 0x1100, nil)
 	w.run()
 	if live(as, 0x1100) {
 		t.Error("translated code that may be written")
@@ -159,7 +159,7 @@ func TestCodeThatMayBeWrittenIsRefused(t *testing.T) {
 			as, f := w.space(), &fakeFile{}
 			mapAt(t, as, 0x1000, 0x1000, f, 0, rx)
 			tc.set(t, w, as, f)
-			w.e.nominate(as, 0x1100)
+			w.e.nominate(as, 0x1100, nil)
 			w.run()
 			if w.count(statfile.Translations) == 0 {
 				t.Fatal("not even tried")
@@ -199,7 +199,7 @@ func TestMissesExtendThePath(t *testing.T) {
 		if w.translated != 1 {
 			t.Fatalf("translated after %d misses", i)
 		}
-		w.e.missed(as, branch, target)
+		w.e.missed(as, branch, target, func() []uint64 { return []uint64{7, 8} })
 		w.run()
 	}
 	if w.translated != 2 || !live(as, target) || !live(as, 0x1100) {
@@ -207,6 +207,9 @@ func TestMissesExtendThePath(t *testing.T) {
 	}
 	if h := w.hints[branch]; len(h) != 1 || h[0] != target {
 		t.Errorf("hints %v", w.hints)
+	}
+	if s := w.stacks[target]; len(s) != 2 || s[0] != 7 {
+		t.Errorf("stacks %v", w.stacks)
 	}
 	tab := as.entries.Load()
 	if a, b := tab.entries[target], tab.entries[0x1100]; a.site != b.site || a.code.Installed() != b.code.Installed() {
@@ -220,11 +223,11 @@ func TestMissesExtendThePath(t *testing.T) {
 		if want := 2 + i/firstMisses - i/(2*firstMisses); w.translated != want {
 			t.Fatalf("%d translations after %d more misses, want %d", w.translated, i, want)
 		}
-		w.e.missed(as, branch, target)
+		w.e.missed(as, branch, target, noStack)
 		w.run()
 	}
 	for range 8 * firstMisses {
-		w.e.missed(as, branch, 0x1900)
+		w.e.missed(as, branch, 0x1900, noStack)
 		w.run()
 	}
 	if h := w.hints[branch]; len(h) != 2 || h[0] != 0x1900 {
@@ -233,7 +236,7 @@ func TestMissesExtendThePath(t *testing.T) {
 
 	// A branch that leads everywhere: its targets become sites of their own.
 	for i := range 200 {
-		w.e.missed(as, branch, 0x1a00+uint64(i%8)*16)
+		w.e.missed(as, branch, 0x1a00+uint64(i%8)*16, noStack)
 		w.run()
 	}
 	if s := as.sites[0x1a10]; s == nil || s.blob == nil || s.blob.root != s {
@@ -245,7 +248,7 @@ func TestMissFromUntranslatedCodeMakesASite(t *testing.T) {
 	w := newWorld(t, nil)
 	as, _ := hotSite(t, w)
 	for range firstMisses {
-		w.e.missed(as, 0x2f00, 0x2100)
+		w.e.missed(as, 0x2f00, 0x2100, noStack)
 	}
 	w.run()
 	if s := as.sites[0x2100]; s == nil || s.state != statfile.Live {
@@ -265,7 +268,7 @@ func TestReplacedBlobLeavesNoEntries(t *testing.T) {
 	}
 	w.entries = []uint64{0x1190}
 	for range firstMisses {
-		w.e.missed(as, 0x1108, 0x1200)
+		w.e.missed(as, 0x1108, 0x1200, noStack)
 	}
 	w.run()
 	for rip, want := range map[uint64]bool{0x1100: true, 0x1190: true, 0x1200: true, 0x1180: false} {
@@ -310,13 +313,13 @@ func TestSiteThatDoesNotYieldIsRetired(t *testing.T) {
 	w.want("retired without waiting", "retire 1100")
 	w.wantCount(statfile.SitesRetired, 1)
 
-	w.e.nominate(as, 0x1100)
+	w.e.nominate(as, 0x1100, nil)
 	w.run()
 	if live(as, 0x1100) {
 		t.Error("came back at once")
 	}
 	s.retryAt = time.Now().Add(-1)
-	w.e.nominate(as, 0x1100)
+	w.e.nominate(as, 0x1100, nil)
 	w.run()
 	if !live(as, 0x1100) {
 		t.Error("never comes back")
@@ -331,7 +334,7 @@ func TestLimits(t *testing.T) {
 	as, f := w.space(), &fakeFile{}
 	mapAt(t, as, 0x1000, 0x1000, f, 0, rx)
 	for i := range uint64(5) {
-		w.e.nominate(as, 0x1000+i*32)
+		w.e.nominate(as, 0x1000+i*32, nil)
 		w.run()
 	}
 	for i := range uint64(5) {
@@ -343,7 +346,7 @@ func TestLimits(t *testing.T) {
 	w.wantCount(statfile.BlobsEvicted, 2)
 
 	w.installErr = machine.ErrArenaFull
-	w.e.nominate(as, 0x1f00)
+	w.e.nominate(as, 0x1f00, nil)
 	w.run()
 	if !live(as, 0x1f00) {
 		t.Error("no room was made in a full arena")
@@ -354,12 +357,12 @@ func TestForkedCodeReusesThePlan(t *testing.T) {
 	w := newWorld(t, nil)
 	parent, f := hotSite(t, w)
 	for range firstMisses {
-		w.e.missed(parent, 0x1108, 0x1800)
+		w.e.missed(parent, 0x1108, 0x1800, noStack)
 	}
 	w.run()
 	child := w.space()
 	mapAt(t, child, 0x1000, 0x2000, f, 0x10000, rx)
-	w.e.nominate(child, 0x1100)
+	w.e.nominate(child, 0x1100, nil)
 	w.run()
 	if w.translated != 2 || !live(child, 0x1100) || !live(child, 0x1800) {
 		t.Errorf("%d translations; child's entries: site %v, target %v", w.translated, live(child, 0x1100), live(child, 0x1800))
@@ -369,7 +372,7 @@ func TestForkedCodeReusesThePlan(t *testing.T) {
 	w.poke(0x1104, []byte{9})
 	other := w.space()
 	mapAt(t, other, 0x1000, 0x2000, f, 0x10000, rx)
-	w.e.nominate(other, 0x1100)
+	w.e.nominate(other, 0x1100, nil)
 	w.run()
 	if w.translated != 3 || !live(other, 0x1100) {
 		t.Errorf("%d translations after the code differs", w.translated)
@@ -387,7 +390,7 @@ func TestTranslatorPanicIsAFailure(t *testing.T) {
 	as, f := w.space(), &fakeFile{}
 	mapAt(t, as, 0x1000, 0x1000, f, 0, rx)
 	w.beforeRead = func() { panic("BUG") }
-	w.e.nominate(as, 0x1100)
+	w.e.nominate(as, 0x1100, nil)
 	w.run()
 	w.wantCount(statfile.TranslateFailed, 1)
 	if live(as, 0x1100) {
@@ -400,7 +403,7 @@ func TestVerifierRefusal(t *testing.T) {
 	as, f := w.space(), &fakeFile{}
 	mapAt(t, as, 0x1000, 0x1000, f, 0, rx)
 	w.installErr = &sfi.Error{}
-	w.e.nominate(as, 0x1100)
+	w.e.nominate(as, 0x1100, nil)
 	w.run()
 	w.wantCount(statfile.VerifierRefused, 1)
 	if live(as, 0x1100) || as.sites[0x1100].state != statfile.Refused {
@@ -415,7 +418,7 @@ func TestMirror(t *testing.T) {
 		mapAt(t, as, 0x1000, 0x1000, f, 0, rx)
 		mapAt(t, as, 0x5000, 0x1000, f, 0x8000, ro)
 		w.want("no mirror yet", "map 1000+1000", "map 5000+1000")
-		w.e.nominate(as, 0x1100)
+		w.e.nominate(as, 0x1100, nil)
 		w.run()
 		w.want("all of it", "mirror 1000+1000", "mirror 5000+1000")
 		w.wantCount(statfile.SpacesMirrored, 1)
@@ -425,13 +428,13 @@ func TestMirror(t *testing.T) {
 		w.windows = 0
 		as, f := w.space(), &fakeFile{}
 		mapAt(t, as, 0x1000, 0x1000, f, 0, rx)
-		w.e.nominate(as, 0x1100)
+		w.e.nominate(as, 0x1100, nil)
 		w.run()
 		w.wantCount(statfile.SpacesNoWindow, 1)
 		w.wantCount(statfile.SpacesMirrored, 0)
 		w.windows = 1
 		as.noMirror, as.sites[0x1100].retryAt = time.Time{}, time.Time{}
-		w.e.nominate(as, 0x1100)
+		w.e.nominate(as, 0x1100, nil)
 		w.run()
 		if !live(as, 0x1100) {
 			t.Error("not live though a window is free again")

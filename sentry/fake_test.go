@@ -45,6 +45,7 @@ type world struct {
 	ids         []fileID // files of the next blobs' sources
 	fileOfCalls int
 	hints       path.Hints // given to the last translation
+	stacks      path.Stacks
 }
 
 func newWorld(t *testing.T, change func(*statfile.Config)) *world {
@@ -113,9 +114,9 @@ func (w *world) run() {
 func (w *world) space() *addressSpace { return w.e.newSpace(&fakeSpace{w: w}) }
 
 // translate makes a one-byte blob of entries, after reading the source as the real translator does.
-func (w *world) translate(entries []uint64, r path.CodeReader, h path.Hints, l path.Limits) (*btc.Blob, error) {
+func (w *world) translate(entries []uint64, r path.CodeReader, h path.Hints, s path.Stacks, l path.Limits) (*btc.Blob, error) {
 	w.translated++
-	w.hints = h
+	w.hints, w.stacks = h, s
 	source := w.source
 	if source == nil {
 		source = []btc.Range{{Start: entries[0], End: entries[0] + 16}}
@@ -239,7 +240,7 @@ func hotSite(t *testing.T, w *world) (*addressSpace, *fakeFile) {
 	t.Helper()
 	as, f := w.space(), &fakeFile{name: "text"}
 	mapAt(t, as, 0x1000, 0x2000, f, 0x10000, rx)
-	w.e.nominate(as, 0x1100)
+	w.e.nominate(as, 0x1100, nil)
 	w.run()
 	if !live(as, 0x1100) {
 		t.Fatal("the site did not become live")
@@ -262,3 +263,5 @@ func (w *world) poke(addr uint64, code []byte) {
 		w.memory[addr+uint64(i)] = b
 	}
 }
+
+func noStack() []uint64 { return nil }

@@ -63,11 +63,11 @@ func (c *threadContext) endPass(as *addressSpace, rip uint64) {
 		c.n[nShort]++
 	case hot.Candidate:
 		c.n[nShort]++
-		as.e.nominate(as, rip)
+		as.e.nominate(as, rip, c.stack(as, c.pass.rsp, maxSnapshot))
 	case hot.Settled:
 		as.e.settled(c.pass.gap)
 	case hot.Due:
-		as.e.again(c.pass.gap, c.stack(as, c.pass.rsp))
+		as.e.again(c.pass.gap, c.stack(as, c.pass.rsp, maxStack))
 	}
 }
 
@@ -89,14 +89,17 @@ func (c *threadContext) entry(as *addressSpace, t *table, regs *arch.Registers) 
 // maxStack is how many words of the program's stack are searched for a return address.
 const maxStack = 16
 
-// stack returns the words on top of the program's stack, as far as they can be read.
-func (c *threadContext) stack(as *addressSpace, rsp uint64) []uint64 {
+// maxSnapshot is how many words of it tell a path where returns lead: 2 KiB, some ten functions.
+const maxSnapshot = 256
+
+// stack returns up to n words on top of the program's stack, as far as they can be read.
+func (c *threadContext) stack(as *addressSpace, rsp, n uint64) []uint64 {
 	w := as.window.Load()
 	if w == nil {
 		return nil
 	}
 	var out []uint64
-	for i := range uint64(maxStack) {
+	for i := range n {
 		if !as.e.read(w, rsp+8*i, c.word[:]) {
 			break
 		}

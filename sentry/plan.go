@@ -50,14 +50,14 @@ func (e *engine) keep(rip uint64, p *plan) {
 
 // plan makes a plan. A panic is taken for a failure: a mistake in the translator costs the site its bypass, not the sandbox
 // its life. What it has made does not matter then, and what it makes is verified anyhow.
-func (e *engine) plan(entries []uint64, r *codeReader, h path.Hints, l path.Limits) (p *plan, err error) {
+func (e *engine) plan(entries []uint64, r *codeReader, h path.Hints, s path.Stacks, l path.Limits) (p *plan, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			p, err = nil, fmt.Errorf("BUG in the translator: %v", v)
 			log.Warningf("Platform %s: entries %#x: %v\n%s", Name, entries, err, debug.Stack())
 		}
 	}()
-	out, err := e.translate(entries, r, h, l)
+	out, err := e.translate(entries, r, h, s, l)
 	if err != nil {
 		return nil, err
 	}

@@ -37,6 +37,7 @@ func newPlatform(inner *systrap.Systrap, m *machine.Machine, config statfile.Con
 			return t, nil
 		},
 	}
+	p.engine.translate = translateFor(m.MaxVec())
 	stats.SetTicksPerMicro(ticksPerMicro())
 	go p.engine.work() // S/R-SAFE: has no state of the program's
 	return p

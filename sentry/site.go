@@ -27,7 +27,8 @@ type site struct {
 	// Below: protected by engine.mu.
 	state        statfile.State
 	queued       bool
-	blob         *blob // for state Live
+	stack        []uint64 // what was on the program's stack when it was last asked for
+	blob         *blob    // for state Live
 	translations int
 	extended     int       // times that a target missed from its path was added
 	level        uint32    // which limits its path has, see limits

@@ -1,6 +1,9 @@
 package sentry
 
-import "ub/sentry/machine"
+import (
+	"ub/sentry/machine"
+	"ub/target"
+)
 
 // table is the entries of one address space. It is immutable: the engine replaces it as a whole, so that Switch reads
 // it without a lock. A place that a table still lists after its blob was retired does no harm: machine.Thread.Run
@@ -31,8 +34,9 @@ type cached struct {
 	rip    uint64 // the address looked up; 0 with a nil site: free
 	caller uint64 // 0: all
 	code   machine.Code
-	site   *site // nil: the table has no entry for rip
-	gap    *gap  // not nil if site is not
+	site   *site      // nil: the table has no entry for rip
+	gap    *gap       // not nil if site is not
+	vec    target.Vec // of runs that begin here: what they were found to need
 
 	entered, bypassed, misses, stops uint32
 }

@@ -1,6 +1,8 @@
 package sentry
 
 import (
+	"reflect"
+	"slices"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -17,6 +19,8 @@ import (
 // them on their way from the program to the Sentry, by number, and so before they take effect:
 //
 //   - mprotect that adds write access: engine.protect.
+//   - a write to /proc/PID/mem, which debuggers and some run-time patchers use: it changes code that no mapping makes
+//     writable. Which is not said before the Sentry has parsed it, so all code goes, and none is published meanwhile.
 //   - write(2) and its kin to a file whose pages are mapped and translated. Linux refuses that for running executables
 //     (ETXTBSY), but not for libraries, and programs that write code to a file and map it do it in either order.
 //
@@ -29,6 +33,9 @@ type fileID struct {
 	dev uint64
 	ino uint64
 }
+
+// memFile is what fileOf calls every /proc/PID/mem.
+var memFile = fileID{^uint64(0), ^uint64(0)}
 
 // watched says what is looked at, by syscall number.
 type watched uint8
@@ -73,12 +80,16 @@ type fdWatch struct {
 	closing     atomic.Int64
 	// codeFiles changes when a file is added to those that translated code comes from.
 	codeFiles atomic.Uint64
+	// patching is the number of tasks that are writing to some process's memory through a file. While it is not 0 no
+	// blob is published: what it was made from may be changing.
+	patching atomic.Int64
 }
 
 // fdAnswers are a context's remembered answers: descriptors that are no code.
 type fdAnswers struct {
-	closing bool // this context's task is in a watched close
-	slots   [fdSlots]fdAnswer
+	closing  bool // this context's task is in a watched close
+	patching bool // it writes to some process's memory
+	slots    [fdSlots]fdAnswer
 }
 
 const fdSlots = 8
@@ -113,12 +124,18 @@ func (c *threadContext) atSyscall(ctx pkgcontext.Context, as *addressSpace, regs
 	}
 }
 
-// afterClose ends what watchClose began. The task has come back from the Sentry, or is exiting.
-func (c *threadContext) afterClose() {
-	c.fds.closing = false
+// afterWatched ends what atSyscall began. The task has come back from the Sentry, or is exiting.
+func (c *threadContext) afterWatched() {
 	w := &c.p.engine.fds
-	w.descriptors.Add(1)
-	w.closing.Add(-1)
+	if c.fds.closing {
+		c.fds.closing = false
+		w.descriptors.Add(1)
+		w.closing.Add(-1)
+	}
+	if c.fds.patching {
+		c.fds.patching = false
+		w.patching.Add(-1)
+	}
 }
 
 // atWrite makes sure that there is no code translated from the file of descriptor fd, now and from now on.
@@ -129,7 +146,14 @@ func (c *threadContext) atWrite(ctx pkgcontext.Context, e *engine, fd int32) {
 		return
 	}
 	// The two were read before the file is looked at, so an answer that is out of date is known to be.
-	if id, ok := e.fileOf(ctx, fd); ok {
+	id, ok := e.fileOf(ctx, fd)
+	if ok && id == memFile {
+		c.fds.patching = true
+		e.fds.patching.Add(1)
+		e.memoryWritten()
+		return
+	}
+	if ok {
 		e.written(id)
 	}
 	*a = fdAnswer{fd, e.fds.closing.Load() == 0, descriptors, codeFiles}
@@ -146,6 +170,9 @@ func fileOf(ctx pkgcontext.Context, fd int32) (fileID, bool) {
 		return fileID{}, false
 	}
 	defer file.DecRef(task)
+	if reflect.TypeOf(file.Impl()).String() == "*proc.memFD" { // gVisor does not export it
+		return memFile, true
+	}
 	st, err := file.Stat(task, vfs.StatOptions{Mask: linux.STATX_TYPE | linux.STATX_INO, Sync: linux.AT_STATX_DONT_SYNC})
 	if err != nil || st.Mode&linux.S_IFMT != linux.S_IFREG {
 		return fileID{}, false
@@ -172,6 +199,17 @@ func (e *engine) written(id fileID) {
 		for _, b := range hit {
 			gone = append(gone, e.dropLocked(b)...)
 		}
+	}
+	e.mu.Unlock()
+	e.invalidated(gone)
+}
+
+// memoryWritten is called when a task is about to write to some process's memory.
+func (e *engine) memoryWritten() {
+	e.mu.Lock()
+	var gone []*blob
+	for _, b := range slices.Clone(e.blobs) {
+		gone = append(gone, e.dropLocked(b)...)
 	}
 	e.mu.Unlock()
 	e.invalidated(gone)
@@ -224,6 +262,18 @@ func (as *addressSpace) remember(ctx pkgcontext.Context, m any) {
 	}
 }
 
+// noRoot is a context without a root directory. The supervisor's is that of the sandbox's first process, which may be
+// gone by now, and asking for it would then crash the Sentry; names are not wanted here.
+type noRoot struct{ pkgcontext.Context }
+
+// Value implements context.Context.Value.
+func (c noRoot) Value(key any) any {
+	if key == vfs.CtxRoot {
+		return nil
+	}
+	return c.Context.Value(key)
+}
+
 // sourceFiles returns the files that b's source is mapped from, and false when they cannot be had. b is registered, so it
 // is dropped if that changes; no lock is held, since gVisor's own come before ours.
 func sourceFiles(b *blob) ([]fileID, bool) {
@@ -231,7 +281,7 @@ func sourceFiles(b *blob) ([]fileID, bool) {
 	if o == nil || !o.mm.IncUsers() {
 		return nil, false
 	}
-	ctx := o.kernel.SupervisorContext()
+	ctx := noRoot{o.kernel.SupervisorContext()}
 	defer o.mm.DecUsers(ctx)
 	var ids []fileID
 	o.mm.ReadMapsDataInto(ctx, func(start, end hostarch.Addr, _ hostarch.AccessType, _ string, _ uint64, major, minor uint32, ino uint64, _ string) {

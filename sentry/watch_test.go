@@ -2,8 +2,10 @@ package sentry
 
 import (
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
+	pkgcontext "gvisor.dev/gvisor/pkg/context"
 
 	"ub/sentry/machine"
 )
@@ -40,6 +42,38 @@ func newWatchRig(t *testing.T) *rig {
 	return r
 }
 
+// TestWritesToMemory: a write to /proc/PID/mem takes all code away, and keeps new code from being published until it is
+// done.
+func TestWritesToMemory(t *testing.T) {
+	r := newWatchRig(t)
+	const fd = 99
+	fileOf := r.e.fileOf
+	r.e.fileOf = func(ctx pkgcontext.Context, n int32) (fileID, bool) {
+		if n == fd {
+			return memFile, true
+		}
+		return fileOf(ctx, n)
+	}
+	for range 2 {
+		r.syscall(unix.SYS_PWRITE64, fd, 0, 4, 0x1000, 0)
+		if live(r.as, 0x1100) {
+			t.Fatal("code is still there")
+		}
+		r.e.nominate(r.as, 0x1100, nil)
+		r.world.run()
+		if live(r.as, 0x1100) {
+			t.Fatal("published while the write goes on")
+		}
+		r.native() // it is over
+		r.as.sites[0x1100].retryAt = time.Time{}
+		r.e.nominate(r.as, 0x1100, nil)
+		r.world.run()
+		if !live(r.as, 0x1100) {
+			t.Fatal("not translated again after the write")
+		}
+	}
+}
+
 func TestWritesToCodeFiles(t *testing.T) {
 	for _, tc := range []struct {
 		name                   string
@@ -71,7 +105,7 @@ func TestWritesToCodeFiles(t *testing.T) {
 			if tc.gone {
 				r.want("order", "retire 1100", "expel")
 				// And it does not come back: the file may be written to again.
-				r.e.nominate(r.as, 0x1100)
+				r.e.nominate(r.as, 0x1100, nil)
 				r.world.run()
 				if live(r.as, 0x1100) {
 					t.Error("translated again from a file that is being written")
@@ -106,7 +140,7 @@ func TestDescriptorAnswersAreRemembered(t *testing.T) {
 	}
 	// Another file gets code.
 	r.ids = []fileID{{1, 13}}
-	r.e.nominate(r.as, 0x1300)
+	r.e.nominate(r.as, 0x1300, nil)
 	r.world.run()
 	if !live(r.as, 0x1300) {
 		t.Fatal("no code from file 13")

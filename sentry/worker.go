@@ -99,10 +99,16 @@ func (e *engine) step() bool {
 	for from, b := range as.hints {
 		hints[from] = b.list()
 	}
+	stacks := make(path.Stacks)
+	for _, rip := range entries {
+		if s := as.sites[rip]; s != nil && s.stack != nil {
+			stacks[rip] = s.stack
+		}
+	}
 	root.queued = true
 	e.mu.Unlock()
 
-	ok := e.make(as, root, entries, hints, limits)
+	ok := e.make(as, root, entries, hints, stacks, limits)
 
 	e.mu.Lock()
 	s.queued, root.queued = false, false
@@ -148,7 +154,7 @@ func unique(in []uint64) []uint64 {
 }
 
 // make translates, installs and publishes a blob for root with the given entries.
-func (e *engine) make(as *addressSpace, root *site, entries []uint64, hints path.Hints, limits path.Limits) bool {
+func (e *engine) make(as *addressSpace, root *site, entries []uint64, hints path.Hints, stacks path.Stacks, limits path.Limits) bool {
 	if !as.takeMirror() {
 		return false
 	}
@@ -161,7 +167,7 @@ func (e *engine) make(as *addressSpace, root *site, entries []uint64, hints path
 		e.counters.Add(statfile.PlansReused, 1)
 	} else {
 		e.counters.Add(statfile.Translations, 1)
-		p, err = e.plan(entries, r, hints, limits)
+		p, err = e.plan(entries, r, hints, stacks, limits)
 	}
 	if err != nil {
 		e.counters.Add(statfile.TranslateFailed, 1)
@@ -257,7 +263,7 @@ func (e *engine) publish(b *blob) bool {
 	case !b.live: // dropped since, and retired by whoever did
 		e.mu.Unlock()
 		return false
-	case !unchanged || as.traced.Load():
+	case !unchanged || as.traced.Load() || e.fds.patching.Load() != 0:
 		gone = e.dropLocked(b)
 	default:
 		old := b.root.blob

@@ -111,6 +111,41 @@ func (a *asm) poll(t int) {
 	a.mem(false, false, 4, []byte{0x8b}, t, t, 0)
 }
 
+// vector writes some vector instruction with [base+disp8], or with registers, and perhaps a general register.
+func (a *asm) vector(r *rand.Rand, base int, disp int8) {
+	b := byte(base >> 3)
+	mem := func(prefix ...byte) { // behind the opcode: reg 0-7, base, 8 bits
+		a.raw(prefix...)
+		a.raw(0x40 | byte(r.IntN(8))<<3 | byte(base&7))
+		if base&7 == 4 {
+			a.raw(0x24)
+		}
+		a.raw(byte(disp))
+	}
+	l := byte(r.IntN(3))
+	switch r.IntN(8) {
+	case 0: // movups, addps and their kind
+		mem(0x65, 0x40|b, 0x0f, []byte{0x10, 0x11, 0x28, 0x58, 0x5c, 0xc3}[r.IntN(5)])
+	case 1: // pcmpeqb, pand, movdqa, paddd
+		mem(0x65, 0x66, 0x40|b, 0x0f, []byte{0x74, 0xdb, 0x6f, 0x7f, 0xfe}[r.IntN(5)])
+	case 2: // vaddps, vminps, vxorps
+		mem(0x65, 0xc4, 0xc1|(1-b)<<5, byte(r.IntN(16))<<3|l&1<<2, []byte{0x58, 0x5d, 0x57}[r.IntN(3)])
+	case 3: // vmovups and vmovdqu64 with a mask
+		mem(0x65, 0x62, 0xd1|(1-b)<<5, 0x7c, 8|l<<5|byte(r.IntN(8)), []byte{0x10, 0x11}[r.IntN(2)])
+		mem(0x65, 0x62, 0xd1|(1-b)<<5, 0xfe, 8|l<<5|byte(r.IntN(8)), []byte{0x6f, 0x7f}[r.IntN(2)])
+	case 4: // vaddps with broadcast
+		mem(0x65, 0x62, 0xd1|(1-b)<<5, 0x7c, 0x18|l<<5, 0x58)
+	case 5: // vpmovdb
+		mem(0x65, 0x62, 0xd2|(1-b)<<5, 0x7e, 8|l<<5, 0x31)
+	case 6: // pmovmskb, movd, cvttsd2si, kmov to a general register
+		reg := []byte{0, 1, 2, 3, 5, 6, 7}[r.IntN(7)] << 3
+		a.raw([][]byte{{0x66, 0x44, 0x0f, 0xd7, 0xc0 | reg}, {0xf2, 0x48, 0x0f, 0x2c, 0xc0 | reg}, {0xc5, 0x78, 0x93, 0xc0 | reg},
+			{0x62, 0x71, 0xfe, 0x18, 0x2d, 0xc0 | reg}}[r.IntN(4)]...)
+	default: // vzeroupper, kandw, pcmpistri, pextrd
+		a.raw([][]byte{{0xc5, 0xf8, 0x77}, {0xc5, 0xf4, 0x41, 0xc2}, {0x66, 0x0f, 0x3a, 0x63, 0xc1, 12}, {0x66, 0x41, 0x0f, 0x3a, 0x16, 0xc4, 1}}[r.IntN(4)]...)
+	}
+}
+
 // jump writes opcode with a 32-bit offset to a label, to be resolved by link.
 func (a *asm) jump(label int, opcode ...byte) {
 	a.raw(opcode...)
@@ -147,7 +182,7 @@ func randomBlob(r *rand.Rand) (code []byte, entries []uint32) {
 		for range r.IntN(8) {
 			w := pick(reserved)
 			p := pick(free)
-			switch r.IntN(12) {
+			switch r.IntN(14) {
 			case 0, 1, 2:
 				a.lea(w, p, int32(r.IntN(1000)))
 				if r.IntN(2) == 0 {
@@ -190,6 +225,11 @@ func randomBlob(r *rand.Rand) (code []byte, entries []uint32) {
 			case 10:
 				// A register that may have been sanitized somewhere above.
 				a.mem(true, false, 8, []byte{0x8b}, p, w, int32(r.IntN(64)))
+			case 12, 13:
+				a.sanitize(w, p)
+				for range 1 + r.IntN(3) {
+					a.vector(r, w, int8(r.IntN(256)-128))
+				}
 			case 11:
 				a.mov(pick(reserved), w)
 				a.lea(w, w, int32(r.IntN(1<<20)-1<<19))

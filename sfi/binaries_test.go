@@ -66,7 +66,7 @@ func TestSystemBinaries(t *testing.T) {
 			mnemonic := c.z.mnemonic()
 			var in inst
 			if err := c.table.decode(text, uint32(off), &in); err != nil {
-				if zydisAllowed[mnemonic] {
+				if c.z.allowed() {
 					k := fmt.Sprintf("%s %v: %s", mnemonic, err.Rule, err.Detail)
 					fileRefused[k]++
 					example[k] = hex.EncodeToString(text[off : off+length])

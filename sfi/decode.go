@@ -22,10 +22,13 @@ type inst struct {
 	// Operand width in bytes of a v operand: 2, 4 or 8. For y operands 4 or 8.
 	osz uint8
 
+	vl uint8 // vector length in bytes: 16, 32 or 64; meaningless with EVEX rounding control, which is for registers only
+
 	// The memory operand, if hasMem. msize is 0 if the address is computed but not accessed.
 	hasMem      bool
 	mread       bool
 	mwrite      bool
+	sure        bool // the whole operand is accessed whenever the instruction completes
 	msize       uint8
 	base, index uint8
 	scale       uint8
@@ -57,7 +60,13 @@ type prefixes struct {
 	rep                byte // 0, 0xF2 or 0xF3
 	w, r, x, b         uint8
 	vvvv               uint8
-	vex                bool
+	vex                bool  // VEX or EVEX
+	l                  uint8 // VEX.L or EVEX.L'L
+
+	evex       bool
+	rHi, vHi   uint8 // EVEX.R' and V': the fifth bits of ModRM.reg and vvvv
+	z, bcastRC bool  // EVEX.z and b
+	aaa        uint8
 }
 
 // reader walks over the bytes of one instruction.
@@ -121,6 +130,10 @@ func (t *table) decode(code []byte, off uint32, in *inst) *Error {
 		if space, op, err = r.vex(&p, op); err != nil {
 			return err
 		}
+	case op == 0x62:
+		if space, op, err = r.evex(&p); err != nil {
+			return err
+		}
 	case op == 0x0f:
 		space = space0F
 		if op, err = r.byte(); err != nil {
@@ -149,12 +162,14 @@ func (t *table) decode(code []byte, off uint32, in *inst) *Error {
 	default:
 		in.osz = 4
 	}
+	in.vl = 16 << (p.l & 3)
 	var modrm byte
 	if f.hasModRM {
 		if modrm, err = r.byte(); err != nil {
 			return err
 		}
 		if modrm>>6 != 3 {
+			in.setMemory(&p)
 			if err := r.address(in, &p, modrm); err != nil {
 				return err
 			}
@@ -228,7 +243,50 @@ func (r *reader) vex(p *prefixes, first byte) (space int, op byte, err *Error) {
 		}
 		p.w = b >> 7
 	}
-	p.vvvv = ^b >> 3 & 15
+	p.vvvv, p.l = ^b>>3&15, b>>2&1
+	p.setPP(b)
+	if op, err = r.byte(); err != nil {
+		return 0, 0, err
+	}
+	if maps < 1 || maps > 3 {
+		return 0, 0, refuse(r.start, RuleForm, "VEX map %d is undefined", maps)
+	}
+	return spaceVEX0F + int(maps) - 1, op, nil
+}
+
+// evex reads the rest of an EVEX prefix and the opcode (Intel SDM volume 2, 2.7.1). Its fixed bits must be as they were before
+// APX gave them a meaning.
+func (r *reader) evex(p *prefixes) (space int, op byte, err *Error) {
+	if p.rex || p.p66 || p.rep != 0 || p.lock {
+		return 0, 0, refuse(r.start, RulePrefix, "EVEX behind REX, 66, F2, F3 or F0 is undefined")
+	}
+	at, err := r.take(3)
+	if err != nil {
+		return 0, 0, err
+	}
+	p0, p1, p2 := r.code[at], r.code[at+1], r.code[at+2]
+	if op, err = r.byte(); err != nil {
+		return 0, 0, err
+	}
+	p.vex, p.evex = true, true
+	p.r, p.x, p.b, p.rHi = ^p0>>7&1, ^p0>>6&1, ^p0>>5&1, ^p0>>4&1
+	p.w, p.vvvv = p1>>7, ^p1>>3&15
+	p.setPP(p1)
+	p.z, p.l, p.bcastRC, p.vHi, p.aaa = p2>>7 != 0, p2>>5&3, p2>>4&1 != 0, ^p2>>3&1, p2&7
+	maps := p0 & 7
+	switch {
+	case p0>>3&1 != 0 || p1>>2&1 == 0:
+		return 0, 0, refuse(r.start, RuleForm, "EVEX with a fixed bit changed: undefined, or APX")
+	case maps == 5 || maps == 6:
+		return 0, 0, refuse(r.start, RuleForm, "EVEX map %d: FP16 has not been looked at yet", maps)
+	case maps < 1 || maps > 3:
+		return 0, 0, refuse(r.start, RuleForm, "EVEX map %d is undefined", maps)
+	}
+	return spaceEVEX0F + int(maps) - 1, op, nil
+}
+
+// setPP reads the field that stands for a mandatory prefix.
+func (p *prefixes) setPP(b byte) {
 	switch b & 3 {
 	case 1:
 		p.p66 = true
@@ -237,16 +295,6 @@ func (r *reader) vex(p *prefixes, first byte) (space int, op byte, err *Error) {
 	case 3:
 		p.rep = 0xf2
 	}
-	if op, err = r.byte(); err != nil {
-		return 0, 0, err
-	}
-	if maps < 1 || maps > 3 {
-		return 0, 0, refuse(r.start, RuleForm, "VEX map %d is undefined", maps)
-	}
-	if b>>2&1 != 0 {
-		return 0, 0, refuse(r.start, RuleVector, "VEX.L is set: 256-bit vectors, or undefined")
-	}
-	return spaceVEX0F + int(maps) - 1, op, nil
 }
 
 // match finds the first line of the table for this opcode. It looks at the ModRM byte but does not consume it.
@@ -265,7 +313,7 @@ func (t *table) match(r *reader, space int, op byte, p *prefixes) (*form, *Error
 		if !f.matchModRM(modrm) {
 			continue
 		}
-		if !f.matchPrefixes(p) {
+		if !f.matchPrefixes(p) || f.refused == 0 && !f.matchVector(p, modrm) {
 			shape = shape || f.refused == 0
 			continue
 		}
@@ -295,7 +343,7 @@ func (f *form) matchModRM(modrm int) bool {
 			if modrm>>6 == 3 {
 				return false
 			}
-		case 'R':
+		case 'R', 'U', 'r':
 			if modrm>>6 != 3 {
 				return false
 			}
@@ -326,6 +374,68 @@ func (f *form) matchPrefixes(p *prefixes) bool {
 		}
 	}
 	return !(f.noREX && p.rex) && !(f.needB && p.b == 0) && !(f.w >= 0 && f.w != int8(p.w))
+}
+
+// matchVector tells whether the fields that only VEX and EVEX have are valid for the form. Where the manual has #UD this says no;
+// it also does where the manual has "ignored", so that only one encoding is left.
+func (f *form) matchVector(p *prefixes, modrm int) bool {
+	if !p.vex {
+		return true
+	}
+	registers := modrm >= 0xc0
+	switch {
+	case p.bcastRC && registers && f.er: // L'L is the rounding mode, the length is 512 or that of the scalar
+		if f.lens&(len512|lenIgnored) == 0 {
+			return false
+		}
+	case p.bcastRC && registers && f.sae: // L'L is ignored; the length is 512 or that of the scalar
+		if f.lens&(len512|lenIgnored) == 0 || p.l == 3 {
+			return false
+		}
+	case p.bcastRC && (registers || f.bcast == 0):
+		return false
+	case p.l == 3 || f.lens>>p.l&1 == 0:
+		return false
+	}
+	if p.aaa != 0 && !f.mask || p.z && (!f.zero || p.aaa == 0) {
+		return false
+	}
+	// Memory cannot be zeroed (SDM volume 2, 2.7.4).
+	return !p.z || registers || !f.writesMemory()
+}
+
+func (f *form) writesMemory() bool {
+	for i := range f.ops {
+		switch f.ops[i].kind {
+		case 'E', 'M', 'W', 'e':
+			if f.ops[i].write {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// setMemory fills in what the form says about the memory operand.
+func (in *inst) setMemory(p *prefixes) {
+	for i := range in.form.ops {
+		o := &in.form.ops[i]
+		switch o.kind {
+		case 'E', 'M', 'W', 'e':
+			in.mread, in.mwrite = o.read, o.write
+			in.sure = !in.form.perhaps && p.aaa == 0
+			in.msize = o.bytes(in.osz)
+			if o.size == 'x' {
+				in.msize = in.vl / o.part
+			}
+			if p.bcastRC {
+				in.msize = in.form.bcast
+				if in.form.bcast == bcastW {
+					in.msize = in.osz
+				}
+			}
+		}
+	}
 }
 
 // address reads SIB and displacement (Intel SDM volume 2, table 2-2 and 2-3; REX extends, but not the escapes: base 5 with
@@ -365,6 +475,10 @@ func (r *reader) address(in *inst, p *prefixes, modrm byte) *Error {
 			return err
 		}
 		in.disp = int32(d)
+		// EVEX counts displacements of 8 bits in operands (SDM volume 2, 2.7.5: N of every tuple type is the operand's size).
+		if p.evex && dispSize == 1 {
+			in.disp *= int32(in.msize)
+		}
 	}
 	return nil
 }
@@ -372,23 +486,57 @@ func (r *reader) address(in *inst, p *prefixes, modrm byte) *Error {
 // operands applies the form's operands: registers written, memory access, immediate.
 func (r *reader) operands(in *inst, p *prefixes, op, modrm byte) *Error {
 	f := in.form
-	usesVVVV := false
+	usesVVVV, usesVHi := false, false
 	for i := range f.ops {
 		o := &f.ops[i]
 		reg := uint8(regNone)
 		switch o.kind {
 		case 'E', 'M', 'R':
 			if in.hasMem {
-				in.msize, in.mread, in.mwrite = o.bytes(in.osz), o.read, o.write
 				continue
+			}
+			if p.evex && p.x != 0 {
+				return refuse(in.off, RulePrefix, "EVEX.X with a general register")
 			}
 			reg = modrm&7 | p.b<<3
 		case 'G':
+			if p.rHi != 0 {
+				return refuse(in.off, RulePrefix, "EVEX.R' with a general register")
+			}
 			reg = modrm>>3&7 | p.r<<3
 		case 'Z':
 			reg = op&7 | p.b<<3
 		case 'B':
 			reg, usesVVVV = p.vvvv, true
+		case 'V', 'W', 'U':
+			continue
+		case 'H':
+			usesVVVV, usesVHi = true, true
+			continue
+		case 'L':
+			v, err := r.byte()
+			if err != nil {
+				return err
+			}
+			if v&15 != 0 {
+				return refuse(in.off, RuleForm, "the bits below a register in an immediate are not zero")
+			}
+			continue
+		case 'g':
+			if p.r|p.rHi != 0 {
+				return refuse(in.off, RulePrefix, "an opmask register above 7")
+			}
+			continue
+		case 'e', 'r':
+			if !in.hasMem && p.x|p.b != 0 {
+				return refuse(in.off, RulePrefix, "an opmask register above 7")
+			}
+			continue
+		case 'h':
+			if usesVVVV = true; p.vvvv > 7 {
+				return refuse(in.off, RulePrefix, "an opmask register above 7")
+			}
+			continue
 		case 'N':
 			if p.x|p.b != 0 || in.base != 0 || in.disp != 0 || in.index != regNone && (in.index != 0 || in.scale != 1) {
 				return refuse(in.off, RuleForm, "nop in an unusual encoding")
@@ -430,7 +578,7 @@ func (r *reader) operands(in *inst, p *prefixes, op, modrm byte) *Error {
 			in.src = reg
 		}
 	}
-	if p.vex && !usesVVVV && p.vvvv != 0 {
+	if !usesVVVV && p.vvvv != 0 || !usesVHi && p.vHi != 0 {
 		return refuse(in.off, RulePrefix, "VEX.vvvv names a register that the form does not have")
 	}
 	if f.bitImm && (in.imm < 0 || in.imm >= int64(in.osz)*8) {

@@ -3,10 +3,13 @@ package sfi
 import (
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
 	"testing"
+
+	"ub/target"
 )
 
 // census collects what the decoder accepts, and compares each instruction with Zydis.
@@ -18,6 +21,8 @@ type census struct {
 	accepted int
 	forms    map[string]bool // printed
 	seen     map[censusKey]bool
+	vectors  []vectorForm
+	code     []byte            // of the instruction that is being looked at
 	bad      map[string]string // kind of disagreement and mnemonic: an example
 }
 
@@ -28,6 +33,7 @@ type censusKey struct {
 	osz, base, index            uint8
 	hasMem, lock, gs, rep, high bool
 	destBits, srcBits, memSize  int
+	vector                      uint32 // of vector instructions: the bits of EVEX that the summary is about
 }
 
 func newCensus(t *testing.T) *census {
@@ -38,6 +44,7 @@ func newCensus(t *testing.T) *census {
 func (c *census) try(code []byte) {
 	var in inst
 	c.tried++
+	c.code = code
 	if c.table.decode(code, 0, &in) != nil {
 		return
 	}
@@ -51,17 +58,198 @@ func (c *census) try(code []byte) {
 		c.note(d, f.mnemonic, code[:in.len])
 		return
 	}
-	if !zydisAllowed[f.mnemonic] {
+	if !c.z.allowed() {
 		c.note("not on the test's own list of mnemonics", f.mnemonic, code[:in.len])
 		return
 	}
 	k := censusKey{form: in.form, mnemonic: c.z.inst.mnemonic, osz: in.osz, hasMem: in.hasMem, lock: in.lock, gs: in.gs, rep: in.rep,
 		high: f.highByte, destBits: f.destBits, srcBits: f.srcBits, memSize: int(in.msize)}
+	if c.z.inst.encoding == zEncodingEVEX {
+		k.vector = uint32(code[evexAt(code)+3] & 0x97)
+		k.base, k.index = 0, 0
+	}
 	if c.seen[k] {
 		return
 	}
 	c.seen[k] = true
+	if f.vec != target.VecNone {
+		c.vectors = append(c.vectors, c.vectorForm(&in))
+		return
+	}
 	c.forms[c.print(&in)] = true
+}
+
+// tryVector tries every opcode of the three maps with VEX and EVEX and every value of the fields that select or constrain a
+// form: pp, W, L'L, mask, z, b, vvvv used or not, and the fifth bits of registers; with every ModRM.reg, registers and
+// memory without a displacement, and with 8 bits of it of both signs.
+func (c *census) tryVector() {
+	var modrms []byte
+	for reg := range 8 {
+		modrms = append(modrms, byte(reg<<3|3), byte(reg<<3|0xc3))
+	}
+	buf := make([]byte, 24)
+	for mmm := byte(1); mmm < 4; mmm++ {
+		for op := range 256 {
+			for _, modrm := range modrms {
+				for wp := range 8 {
+					for _, vvvv := range []byte{0, 5, 9} {
+						p1 := byte(wp>>2<<7|wp&3) | ^vvvv&15<<3
+						for l := range byte(2) {
+							copy(buf, []byte{0xc4, 0xe0 | mmm, p1 | l<<2, byte(op), modrm, 0x10})
+							c.try(buf)
+						}
+						for p2 := range 256 {
+							if p2&7 > 1 || vvvv == 5 {
+								continue
+							}
+							copy(buf, []byte{0x62, 0xf0 | mmm, p1 | 4, byte(p2), byte(op), modrm, 0x10})
+							c.try(buf)
+						}
+					}
+				}
+			}
+			// Register extensions and displacements, for what exists at all.
+			for wp := range 8 {
+				for b := range 256 { // L'L, b, mask or not, and a choice of ModRM bytes
+					modrm := []byte{0x43, 0x8b, 0x44, 0xc3, 0xd3, 0xe3, 0xf3, 0x63}[b&7]
+					p2 := byte(b>>3&3)<<5 | byte(b>>5&1)<<4 | 8 | byte(b>>6&1)*3
+					for _, disp := range []byte{0x7f, 0x80} {
+						copy(buf, []byte{0x62, 0xf0 | mmm, byte(wp>>2<<7|wp&3) | 0x7c, p2, byte(op), modrm, 0x24, disp, disp})
+						if modrm&7 != 4 {
+							copy(buf[6:], []byte{disp, disp, disp})
+						}
+						if c.table.decode(buf, 0, &inst{}) != nil {
+							copy(buf[2:], []byte{byte(wp>>2<<7|wp&3) | 0x3c}) // another vvvv
+							if c.table.decode(buf, 0, &inst{}) != nil {
+								continue
+							}
+						}
+						for rxbr := range 16 {
+							buf[1] = byte(rxbr)<<4 | mmm
+							c.try(buf)
+							buf[3] ^= 8
+							c.try(buf)
+							buf[3] ^= 8
+						}
+					}
+				}
+			}
+		}
+	}
+	clear(buf)
+}
+
+// vectorForm is one accepted form of a vector instruction: what it is, and what of it is summarized over many of its kind.
+type vectorForm struct {
+	shape             string // encoding, mnemonic, kinds of operands, general registers written
+	access            string
+	size              int // of memory
+	bcast             int
+	mask, zero, round bool
+}
+
+func (c *census) vectorForm(in *inst) (v vectorForm) {
+	z := c.z
+	shape := []string{map[uint32]string{zEncodingVEX: "vex", zEncodingEVEX: "evex"}[z.inst.encoding], z.mnemonic()}
+	if shape[0] == "" {
+		shape = shape[1:]
+	}
+	v.size = int(in.msize)
+	for i := range z.ops[:z.inst.nOps] {
+		o := &z.ops[i]
+		hidden := o.visibility == zHidden
+		switch {
+		case o.kind == zOpMem:
+			v.access = map[bool]string{true: "r"}[o.actions&zRead != 0] + map[bool]string{true: "w"}[o.actions&zWrite != 0]
+			shape = append(shape, "mem:"+v.access)
+		case o.kind == zOpImm:
+			shape = append(shape, "imm")
+		case o.kind == zOpReg:
+			n, width, _ := zReg(o.reg)
+			switch {
+			case n >= 0 && hidden && o.actions&zWrite != 0:
+				shape = append(shape, "writes "+regNames[n])
+			case hidden:
+			case n >= 0:
+				shape = append(shape, fmt.Sprintf("reg%s%d", map[bool]string{true: ":w", false: ":"}[o.actions&zWrite != 0], width))
+			case o.reg >= zK0 && o.reg <= zK7 && o.encoding == zEncodingMask:
+			case o.reg >= zK0 && o.reg <= zK7:
+				shape = append(shape, "k")
+			case o.reg >= zXMM0 && o.reg <= zZMM31:
+				shape = append(shape, "vec")
+			}
+		}
+	}
+	v.shape = strings.Join(shape, " ")
+	if z.inst.encoding == zEncodingEVEX {
+		var p prefixes
+		r := reader{code: c.code, pos: uint32(evexAt(c.code)) + 1, end: uint32(len(c.code))}
+		r.evex(&p)
+		v.mask, v.zero = p.aaa != 0, p.z
+		if p.bcastRC && in.hasMem {
+			v.bcast, v.size = v.size, 0
+		} else {
+			v.round = p.bcastRC
+		}
+	}
+	return v
+}
+
+// vectorLines summarizes the vector forms: one line a shape.
+func (c *census) vectorLines() (lines []string) {
+	type summary struct {
+		sizes, bcasts     map[int]bool
+		mask, zero, round bool
+	}
+	all := map[string]*summary{}
+	for _, v := range c.vectors {
+		s := all[v.shape]
+		if s == nil {
+			s = &summary{sizes: map[int]bool{}, bcasts: map[int]bool{}}
+			all[v.shape] = s
+		}
+		if v.size != 0 {
+			s.sizes[v.size] = true
+		}
+		if v.bcast != 0 {
+			s.bcasts[v.bcast] = true
+		}
+		s.mask, s.zero, s.round = s.mask || v.mask, s.zero || v.zero, s.round || v.round
+	}
+	list := func(m map[int]bool, unit int) string {
+		var l []string
+		for _, n := range slices.Sorted(maps.Keys(m)) {
+			l = append(l, fmt.Sprint(n*unit))
+		}
+		return strings.Join(l, ",")
+	}
+	for shape, s := range all {
+		for _, access := range []string{"mem:r", "mem:w"} {
+			shape = strings.Replace(shape, access, access+list(s.sizes, 8), 1)
+		}
+		if len(s.bcasts) != 0 {
+			shape += " bcast" + list(s.bcasts, 8)
+		}
+		if s.mask {
+			shape += " mask"
+		}
+		if s.zero {
+			shape += " zero"
+		}
+		if s.round {
+			shape += " round"
+		}
+		lines = append(lines, shape)
+	}
+	return lines
+}
+
+// evexAt returns where the EVEX prefix is, behind 65.
+func evexAt(code []byte) int {
+	if code[0] == 0x65 {
+		return 1
+	}
+	return 0
 }
 
 // print writes the form with Zydis's operands.
@@ -187,12 +375,14 @@ func TestExhaustive(t *testing.T) {
 			}
 		}
 	}
+	c.tryVector()
 	c.report()
 	t.Logf("%d tried, %d accepted, %d forms", c.tried, c.accepted, len(c.forms))
 	lines := make([]string, 0, len(c.forms))
 	for f := range c.forms {
 		lines = append(lines, f)
 	}
+	lines = append(lines, c.vectorLines()...)
 	slices.Sort(lines)
 	golden(t, "testdata/accepted.txt", strings.Join(lines, "\n")+"\n")
 }

@@ -74,6 +74,9 @@ func (in *inst) describe(before, after *state) string {
 			parts = append(parts, fmt.Sprintf("%s: %v", regNames[r], after[r]))
 		}
 	}
+	if in.gs && in.base < 16 && in.clobber>>in.base&1 == 0 && before[in.base] != after[in.base] {
+		parts = append(parts, fmt.Sprintf("so %s: %v", regNames[in.base], after[in.base]))
+	}
 	return strings.Join(parts, "; ")
 }
 

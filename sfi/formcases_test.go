@@ -29,16 +29,27 @@ type formLine struct {
 	want  string
 	code  []byte
 	group int
-	line  int
+	line  string // file:line
 }
 
 func formLines(t testing.TB) (lines []formLine) {
-	text, err := os.ReadFile("testdata/forms.txt")
-	if err != nil {
-		t.Fatal(err)
-	}
 	group := 0
-	for n, line := range strings.Split(string(text), "\n") {
+	for _, file := range formFiles {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		group++
+		lines, group = appendFormLines(t, lines, file, string(text), group)
+	}
+	return lines
+}
+
+// testdata/vector.txt is in the same format.
+var formFiles = []string{"testdata/forms.txt", "testdata/vector.txt"}
+
+func appendFormLines(t testing.TB, lines []formLine, file, text string, group int) ([]formLine, int) {
+	for n, line := range strings.Split(text, "\n") {
 		if strings.HasPrefix(line, "#") {
 			continue
 		}
@@ -49,25 +60,25 @@ func formLines(t testing.TB) (lines []formLine) {
 			continue
 		}
 		if len(words) != 2 {
-			t.Fatalf("testdata/forms.txt:%d: not a verdict and an instruction", n+1)
+			t.Fatalf("%s:%d: not a verdict and an instruction", file, n+1)
 		}
 		b, err := hex.DecodeString(words[1])
 		if err != nil {
-			t.Fatalf("testdata/forms.txt:%d: %v", n+1, err)
+			t.Fatalf("%s:%d: %v", file, n+1, err)
 		}
-		lines = append(lines, formLine{words[0], b, group, n + 1})
+		lines = append(lines, formLine{words[0], b, group, fmt.Sprintf("%s:%d", file, n+1)})
 	}
-	return lines
+	return lines, group
 }
 
 func formCases(t testing.TB) (cases []*testCase) {
 	prologue := unhex(formPrologue)
 	for _, l := range formLines(t) {
-		c := &testCase{name: fmt.Sprintf("%x", l.code), where: fmt.Sprintf("testdata/forms.txt:%d", l.line), want: l.want, base: testBase, entries: []uint32{0}}
+		c := &testCase{name: fmt.Sprintf("%x", l.code), where: l.line, want: l.want, base: testBase, entries: []uint32{0}, vec: testEnv.Vec}
 		if l.want != "ok" {
 			c.want = fmt.Sprintf("%s %+#x", l.want, len(prologue))
 		}
-		if z, err := loadZydis(); l.want == "system" && err == nil && z.decode(l.code) && zydisAllowed[z.mnemonic()] {
+		if z, err := loadZydis(); l.want == "system" && err == nil && z.decode(l.code) && z.allowed() {
 			c.name += " (strict)" // an odd encoding, refused by the line for the rest of the opcode
 		}
 		if l.want == "truncated" {
@@ -85,39 +96,40 @@ func formCases(t testing.TB) (cases []*testCase) {
 // that is refused by it.
 func TestFormCoverage(t *testing.T) {
 	table := theTable()
-	accepted, refused := map[int]bool{}, map[int]bool{}
-	current, group := 0, -1
+	accepted, refused := map[*form]bool{}, map[*form]bool{}
+	group := -1
+	var current *form
 	for _, l := range formLines(t) {
 		var in inst
 		err := table.decode(append(l.code[:len(l.code):len(l.code)], make([]byte, 15)...), 0, &in)
 		if l.group != group {
-			group, current = l.group, 0
+			group, current = l.group, nil
 		}
 		switch {
 		case l.want == "ok" && err != nil:
-			t.Fatalf("testdata/forms.txt:%d: %v", l.line, err)
+			t.Fatalf("%s: %v", l.line, err)
 		case l.want == "ok":
-			if current != 0 && current != in.form.line {
-				t.Errorf("testdata/forms.txt:%d: another form in the same group", l.line)
+			if current != nil && current != in.form {
+				t.Errorf("%s: another form in the same group", l.line)
 			}
-			current = in.form.line
+			current = in.form
 			accepted[current] = true
-		case current != 0:
+		case current != nil:
 			refused[current] = true
 		default:
 			for _, i := range table.lines(l.code) {
 				if f := &table.forms[i]; err != nil && f.refused == err.Rule && f.reason == err.Detail {
-					refused[f.line] = true
+					refused[f] = true
 				}
 			}
 		}
 	}
 	for i := range table.forms {
 		f := &table.forms[i]
-		if f.refused == 0 && !accepted[f.line] {
+		if f.refused == 0 && !accepted[f] {
 			t.Errorf("forms.txt:%d: %s: no accepted case", f.line, f.mnemonic)
 		}
-		if !refused[f.line] {
+		if !refused[f] {
 			t.Errorf("forms.txt:%d: %s %s: no refused case", f.line, f.mnemonic, f.reason)
 		}
 	}
@@ -141,6 +153,8 @@ func (t *table) lines(code []byte) []uint16 {
 	}
 	if err == nil && space == space1 && (op == 0xc4 || op == 0xc5) {
 		space, op, err = r.vex(&p, op)
+	} else if err == nil && space == space1 && op == 0x62 {
+		space, op, err = r.evex(&p)
 	}
 	if err != nil {
 		return nil
@@ -148,30 +162,32 @@ func (t *table) lines(code []byte) []uint16 {
 	return t.index[space][op]
 }
 
-// TestFormComments checks, or with SFI_UPDATE=1 writes, the disassembly in testdata/forms.txt.
+// TestFormComments checks, or with SFI_UPDATE=1 writes, the disassembly in testdata/forms.txt and vector.txt.
 func TestFormComments(t *testing.T) {
 	z := needZydis(t)
-	text, err := os.ReadFile("testdata/forms.txt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var out []string
-	for _, line := range strings.Split(string(text), "\n") {
-		code, _, _ := strings.Cut(line, ";")
-		words := strings.Fields(code)
-		if strings.HasPrefix(line, "#") || len(words) != 2 {
-			out = append(out, line)
-			continue
+	for _, file := range formFiles {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
 		}
-		b := unhex(words[1])
-		what := "?"
-		if z.decode(b) {
-			what = z.format(0)
-			if int(z.inst.length) != len(b) {
-				what += fmt.Sprintf(" (%d bytes)", z.inst.length)
+		var out []string
+		for _, line := range strings.Split(string(text), "\n") {
+			code, _, _ := strings.Cut(line, ";")
+			words := strings.Fields(code)
+			if strings.HasPrefix(line, "#") || len(words) != 2 {
+				out = append(out, line)
+				continue
 			}
+			b := unhex(words[1])
+			what := "?"
+			if z.decode(b) {
+				what = z.format(0)
+				if int(z.inst.length) != len(b) {
+					what += fmt.Sprintf(" (%d bytes)", z.inst.length)
+				}
+			}
+			out = append(out, fmt.Sprintf("%-10s %-26s ; %s", words[0], words[1], what))
 		}
-		out = append(out, fmt.Sprintf("%-10s %-26s ; %s", words[0], words[1], what))
+		golden(t, file, strings.Join(out, "\n"))
 	}
-	golden(t, "testdata/forms.txt", strings.Join(out, "\n"))
 }

@@ -25,8 +25,8 @@ func (s *state) checkAccess(in *inst) *Error {
 	return refuse(in.off, RuleMemory, "program memory without GS")
 }
 
-// checkWindow checks gs:[base+disp]. Each byte touched must be within DispLimit of a sanitized address; the window and
-// its guards do the rest.
+// checkWindow checks gs:[base+disp]. Each byte touched must be within DispLimit of a sanitized address, or within WalkLimit of
+// one that was accessed; the window and its guards do the rest.
 func (s *state) checkWindow(in *inst) *Error {
 	if in.index != regNone {
 		return refuse(in.off, RuleMemory, "gs: with an index register")
@@ -41,12 +41,12 @@ func (s *state) checkWindow(in *inst) *Error {
 		return refuse(in.off, RuleMemory, "gs: with RIP or RSP")
 	}
 	v := s[in.base].asWindow()
-	if v.kind != isWindow {
+	if v.kind != isWindow && v.kind != isTouched {
 		return refuse(in.off, RuleAddress, "%s is not a sanitized address but %v", regNames[in.base], v)
 	}
 	lo, hi := v.lo+int64(in.disp), v.hi+int64(in.disp)+int64(in.msize)
-	if lo < -target.DispLimit || hi > target.DispLimit {
-		return refuse(in.off, RuleAddress, "%s%+#x, %d bytes: %s is %v, so that is too far from a sanitized address",
+	if near(v.kind, lo, hi).kind == unknown {
+		return refuse(in.off, RuleAddress, "%s%+#x, %d bytes: %s is %v, so that is too far from a sanitized address or the last one accessed",
 			regNames[in.base], in.disp, in.msize, regNames[in.base], v)
 	}
 	return nil
@@ -54,6 +54,9 @@ func (s *state) checkWindow(in *inst) *Error {
 
 // checkBlock checks [rsp+disp], the context block.
 func (s *state) checkBlock(in *inst) *Error {
+	if in.form.vec != target.VecNone {
+		return refuse(in.off, RuleSlot, "a vector instruction with the context block: nothing needs it")
+	}
 	if in.index != regNone {
 		return s.checkTouch(in)
 	}

@@ -153,7 +153,7 @@ func TestClobber(t *testing.T) {
 		}
 		f, ok := z.facts(l.code)
 		if !ok {
-			t.Fatalf("testdata/forms.txt:%d: not an instruction", l.line)
+			t.Fatalf("%s: not an instruction", l.line)
 		}
 		for reg := range 16 {
 			if reg == rsp {
@@ -189,7 +189,7 @@ func TestClobber(t *testing.T) {
 			case reg == rcx && !writes && (f.mnemonic[:4] == "movs" || f.mnemonic[:4] == "stos"):
 				// The verifier forgets rcx even without rep.
 			case !writes || err.Off != uint32(use) || err.Rule != RuleAddress:
-				t.Errorf("testdata/forms.txt:%d: %x at %+#x, then %s is used: %v", l.line, l.code, off, regNames[reg], err)
+				t.Errorf("%s: %x at %+#x, then %s is used: %v", l.line, l.code, off, regNames[reg], err)
 			default:
 				lost++
 			}

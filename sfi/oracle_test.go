@@ -12,11 +12,20 @@ import (
 // oracle is a second opinion on a whole blob. It decodes with Zydis, has no table and no abstract values, and shares only
 // the constants of package target with the verifier. First it looks at each instruction by itself: mnemonic, operands,
 // where it jumps. Then it walks through the blob with concrete registers, as hostile as it can make them:
+//
 //   - entries start with arbitrary registers; whatever is loaded from the program's memory or a writable slot is arbitrary;
+//
 //   - an instruction other than the few that sanitize leaves arbitrary values in whatever it may write;
+//
 //   - conditional jumps go either way, whatever the flags: so does a processor that guesses.
 //
-// Every access on the way must lie in the window with its surroundings, in the slots, or fault for certain.
+//   - what depends on a mask or a count accesses nothing, on half of the walks;
+//
+//   - outside of the window an access faults. On half of the walks the processor runs ahead behind that, for as many accesses as
+//     it could have in flight, and each of them may go walkLimit further.
+//
+// Every access on the way must lie in the window with its surroundings, in the slots, or fault for certain; in the kernel's half,
+// too, the bits below must lie there.
 type oracle struct {
 	z       *zydis
 	code    []byte
@@ -26,6 +35,11 @@ type oracle struct {
 	insts   map[int64]*zFacts // by offset; target relative to the start of the instruction
 	order   []int64
 	rng     *rand.Rand
+	steps   int // of a walk, which then mostly starts at the edges of the window; 0: the constant
+
+	// Of the walk.
+	idle  bool // accesses that depend on a mask or a count do not happen
+	ahead int  // accesses since one that faults, that one included
 }
 
 // Addresses of the machine that the walks run on.
@@ -37,6 +51,8 @@ const (
 	lowerHalf     = 1 << 47
 	steps         = 300
 	walksPerEntry = 6
+	walkLimit     = 1 << 20
+	inFlight      = 600 // more than any processor's reorder buffer
 )
 
 // check returns nil if the blob obeys the policy as far as the oracle can see.
@@ -84,12 +100,14 @@ func (o *oracle) check() error {
 
 func (o *oracle) checkShape(off int64, f *zFacts) error {
 	in := &o.z.inst
-	str := slices.Contains([]string{"movsb", "movsw", "movsd", "movsq", "stosb", "stosw", "stosd", "stosq"}, f.mnemonic)
+	str := slices.Contains([]string{"movsb", "movsw", "movsd", "movsq", "stosb", "stosw", "stosd", "stosq"}, f.mnemonic) && f.vec == target.VecNone
 	switch {
-	case !zydisAllowed[f.mnemonic]:
+	case !o.z.allowed():
 		return fmt.Errorf("not allowed")
 	case in.attr&(zAttrPrivileged|zAttrHints) != 0:
 		return fmt.Errorf("privileged, or with a hint")
+	case f.vec > o.env.Vec:
+		return fmt.Errorf("needs the vector level %v", f.vec)
 	case f.rsp:
 		return fmt.Errorf("rsp is an operand")
 	case in.attr&zAttrSegment&^zAttrSegmentGS != 0:
@@ -128,6 +146,8 @@ func (o *oracle) checkShape(off int64, f *zFacts) error {
 			if m.index >= 0 || m.base == regRIP || m.base == 4 || m.base < 0 && m.disp < 0 {
 				return fmt.Errorf("shape of %+v", m)
 			}
+		case m.base == 4 && f.vec != target.VecNone:
+			return fmt.Errorf("vector instruction with the context block")
 		case m.base == 4:
 			if m.index >= 0 && (f.mnemonic != "mov" || m.write || m.scale != 8 || m.disp != target.SlotTouch || m.size < 4) {
 				return fmt.Errorf("shape of %+v", m)
@@ -236,11 +256,21 @@ func (o *oracle) nasty() uint64 {
 // walk follows one path from off.
 func (o *oracle) walk(off int64) error {
 	var regs [16]uint64
+	edges := o.steps != 0 && o.rng.IntN(2) == 0
 	for i := range regs {
 		regs[i] = o.nasty()
+		if edges && o.rng.IntN(4) != 0 {
+			regs[i] = uint64(o.rng.IntN(2)) * (target.WindowSize - 1)
+		}
 	}
 	regs[4] = oracleBlock
-	for range steps {
+	o.idle, o.ahead = o.rng.IntN(2) == 0, 0
+	habits, stubborn := o.rng.Uint64(), o.rng.IntN(2) == 0 // to the end of a long loop by the same way in each round
+	n := o.steps
+	if n == 0 {
+		n = steps
+	}
+	for range n {
 		f := o.insts[off]
 		if f == nil {
 			return fmt.Errorf("walk: at +%#x, which is not an instruction", off)
@@ -249,12 +279,22 @@ func (o *oracle) walk(off int64) error {
 		if err != nil {
 			return fmt.Errorf("walk: +%#x: %s: %w (rax..r15 %#x)", off, f.mnemonic, err, regs)
 		}
-		if fault {
+		if fault && o.ahead == 0 {
+			if o.rng.IntN(2) == 0 {
+				return nil
+			}
+			o.ahead = 1
+		}
+		if o.ahead > inFlight {
 			return nil
 		}
 		o.execute(off, f, &regs, values)
 		next := off + int64(f.length)
-		if f.branch && (f.mnemonic == "jmp" || o.rng.IntN(2) == 0) {
+		taken := o.rng.IntN(2) == 0
+		if stubborn && o.rng.IntN(1<<14) != 0 {
+			taken = habits>>(off%61)&1 != 0
+		}
+		if f.branch && (f.mnemonic == "jmp" || taken) {
 			next = off + f.target
 			if next < 0 || next >= int64(len(o.code)) {
 				return nil // a symbol: checkBranch has seen to that
@@ -289,13 +329,18 @@ func (o *oracle) access(f *zFacts, regs *[16]uint64) (value uint64, fault bool, 
 				size *= n
 			}
 		}
-		inWindow := addr-(oracleWindow-target.DispLimit) <= target.WindowSize+2*target.DispLimit-size && addr+size >= addr
+		cut, limit := addr&(lowerHalf-1), target.DispLimit+uint64(o.ahead)*walkLimit
+		inWindow := cut-(oracleWindow-limit) <= target.WindowSize+2*limit-size
 		inBlock := addr - oracleBlock
 		switch {
 		case (m.gs || m.hidden) && inWindow:
-			fault = fault || addr-oracleWindow >= target.WindowSize // in the guard
-		case (m.gs || m.hidden) && addr >= lowerHalf && addr+size-1 >= addr:
-			fault = true // not canonical, or the kernel's
+			if o.ahead > 0 {
+				o.ahead++
+			}
+			if f.sure || m.hidden || !o.idle {
+				// In the guard, not canonical, or the kernel's.
+				fault = fault || addr-oracleWindow > target.WindowSize-size
+			}
 		case m.gs || m.hidden:
 			return 0, false, fmt.Errorf("accesses %#x, %d bytes", addr, size)
 		case m.base == 4 && m.index < 0:
@@ -369,12 +414,12 @@ func (o *oracle) execute(off int64, f *zFacts, regs *[16]uint64, value uint64) {
 	} else if f.hasImm {
 		source = uint64(f.imm)
 	}
+	if f.highByte && f.mnemonic != "movzx" {
+		return
+	}
 	var v uint64
 	switch f.mnemonic {
 	case "mov":
-		if f.highByte {
-			return
-		}
 		v = source
 	case "movzx":
 		if f.srcReg >= 0 {
@@ -390,6 +435,11 @@ func (o *oracle) execute(off int64, f *zFacts, regs *[16]uint64, value uint64) {
 		if f.mems[0].base == regRIP {
 			v = o.base + uint64(off) + uint64(f.length) + uint64(f.mems[0].disp)
 		}
+	case "add", "sub", "inc", "dec":
+		if f.destBits != 64 {
+			return
+		}
+		v = before[f.destReg] + map[string]uint64{"add": source, "sub": -source, "inc": 1, "dec": 1<<64 - 1}[f.mnemonic]
 	case "pdep", "pext":
 		mask := value
 		if len(f.mems) == 0 {

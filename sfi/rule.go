@@ -19,13 +19,13 @@ const (
 	RuleIndirect                   // indirect transfers of control, returns, far transfers
 	RuleSegment                    // a segment prefix other than GS, or anything that names a segment register
 	RuleFlags                      // could set the direction flag
-	RuleVector                     // vector, mask and 3DNow! registers
+	RuleVector                     // needs more vector state than the blob's level has; XOP, 3DNow!
 	RuleX87                        // x87 and MMX state
 	RuleTSX                        // transactions
 	RuleString                     // string instructions other than MOVS and STOS
 	RuleBits                       // bit string in memory with a register offset
 	RuleHidden                     // accesses an address that no ModRM byte names
-	RuleCache                      // prefetches, cache control, non-temporal stores
+	RuleCache                      // prefetches, cache control
 	RuleTrap                       // traps, or differs under virtualization
 
 	// Rules on memory operands.
@@ -43,6 +43,7 @@ const (
 	RuleBackward // a backward jump that does not land on a poll
 	RuleEnd      // execution could run off the end of the blob
 	RuleEntry    // an entry that is not the start of an instruction
+	RuleLoops    // loops that depend on each other in too many ways for the dataflow
 
 	RuleInput // the arguments: empty or oversized blob, address outside the lower half
 
@@ -56,7 +57,7 @@ var ruleNames = [numRules]string{
 	RuleString: "string", RuleBits: "bits", RuleHidden: "hidden", RuleCache: "cache", RuleTrap: "trap",
 	RuleMemory: "memory", RuleSlot: "slot", RuleAddress: "address", RuleTouch: "touch", RuleCount: "count",
 	RulePoll: "poll", RuleTarget: "target", RuleBackward: "backward", RuleEnd: "end", RuleEntry: "entry",
-	RuleInput: "input",
+	RuleLoops: "loops", RuleInput: "input",
 }
 
 // String returns the rule's name as docs/sfi.md has it.

@@ -23,6 +23,9 @@ const MaxCode = 1 << 20
 type Env struct {
 	// Syms are the absolute addresses of the trampolines, by target.Sym. 0: there is none.
 	Syms [target.NumSyms]uint64
+	// Vec is the vector state that the runtime loads before the blob is entered and stores after it: that of the blob's
+	// level. What is above it belongs to the host.
+	Vec target.Vec
 }
 
 // Verify checks the final bytes of a blob that will run at base. entries are the offsets in code at which it may be
@@ -47,11 +50,14 @@ type verifier struct {
 	base  uint64
 	env   Env
 
-	insts  []inst
-	at     []int32 // by offset: index in insts of the instruction that starts there, or -1
-	blocks []block
-	queue  []int32 // of blocks whose state has changed
-	steps  int     // instructions that the dataflow has stepped over, at most 20 times len(insts)
+	insts   []inst
+	at      []int32 // by offset: index in insts of the instruction that starts there, or -1
+	blocks  []block
+	heads   []head
+	queue   heap  // blocks whose state has changed, still to be visited in this sweep
+	later   heap  // and in the next one
+	current int32 // the block that is being visited
+	steps   int   // instructions that the dataflow has stepped over, at most maxSteps times len(insts)
 
 	firstOnly bool // stop at the first error
 	errs      []*Error
@@ -75,7 +81,8 @@ func (v *verifier) fail(err *Error) bool {
 // run goes through the phases. Each of them relies on what the earlier ones have established.
 func (v *verifier) run(code []byte, base uint64, entries []uint32, env Env) {
 	v.table, v.code, v.base, v.env = theTable(), code, base, env
-	v.insts, v.blocks, v.queue, v.errs, v.steps = v.insts[:0], v.blocks[:0], v.queue[:0], nil, 0
+	v.insts, v.blocks, v.errs = v.insts[:0], v.blocks[:0], nil
+	v.queue, v.later, v.current, v.steps = v.queue[:0], v.later[:0], -1, 0
 	if v.fail(v.checkInput()) || len(v.errs) != 0 {
 		return
 	}
@@ -88,8 +95,9 @@ func (v *verifier) run(code []byte, base uint64, entries []uint32, env Env) {
 		return
 	}
 	v.makeBlocks()
-	v.solve(entries)
-	v.checkMemory()
+	if v.solve(entries) {
+		v.checkMemory()
+	}
 }
 
 // checkInput refuses what the offsets of this package could not express. Code in the upper half could not be the Sentry's.
@@ -118,6 +126,11 @@ func (v *verifier) decode() bool {
 			v.insts = v.insts[:len(v.insts)-1]
 			v.fail(err)
 			return false
+		}
+		if need := in.form.vec; need > v.env.Vec {
+			if v.fail(refuse(off, RuleVector, "%s needs the vector level %v, the blob has %v: these registers belong to the host", in.form.mnemonic, need, v.env.Vec)) {
+				return false
+			}
 		}
 		v.at[off] = int32(len(v.insts) - 1)
 		off += uint32(in.len)

@@ -3,9 +3,12 @@ package sfi
 import (
 	_ "embed"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+
+	"ub/target"
 )
 
 //go:embed forms.txt
@@ -20,10 +23,13 @@ const (
 	spaceVEX0F
 	spaceVEX0F38
 	spaceVEX0F3A
+	spaceEVEX0F
+	spaceEVEX0F38
+	spaceEVEX0F3A
 	numSpaces
 )
 
-// effect says what is known about the destination after an accepted instruction; see transfer.
+// effect says what is known about the destination after an accepted instruction; see state.result.
 type effect uint8
 
 const (
@@ -34,12 +40,17 @@ const (
 	fxLea
 	fxPext
 	fxPdep
+	fxPlus
+	fxMinus
+	fxPlus1
+	fxMinus1
 	fxMovs
 	fxStos
 )
 
 var effectNames = map[string]effect{
-	"copy": fxCopy, "imm": fxImm, "zext": fxZext, "lea": fxLea, "pext": fxPext, "pdep": fxPdep, "movs": fxMovs, "stos": fxStos,
+	"copy": fxCopy, "imm": fxImm, "zext": fxZext, "lea": fxLea, "pext": fxPext, "pdep": fxPdep,
+	"plus": fxPlus, "minus": fxMinus, "plus1": fxPlus1, "minus1": fxMinus1, "movs": fxMovs, "stos": fxStos,
 }
 
 // flow says where control goes after an instruction.
@@ -61,8 +72,9 @@ const (
 )
 
 type operand struct {
-	kind  byte // E M R G Z B I J A N, as in forms.txt
-	size  byte // b w d q o v y z
+	kind  byte // E M R G Z B I J A N V W U H L, as in forms.txt; g e r h for kG kE kR kB
+	size  byte // b w d q o v y z x
+	part  byte // of size x: the vector's length is divided by it
 	write bool
 	read  bool
 }
@@ -86,13 +98,33 @@ type form struct {
 	needB    bool
 	w        int8 // required W, or -1
 
+	// Of vector instructions.
+	vec   target.Vec // level needed
+	lens  uint8      // VEX and EVEX: bit set of the L (L'L) that are valid
+	mask  bool       // EVEX.aaa may name an opmask
+	zero  bool       // EVEX.z may be set
+	bcast uint8      // EVEX.b may be set with memory: the element's size; bcastW: 4 or 8 by W
+	er    bool       // EVEX.b may be set with registers: L'L is the rounding mode
+	sae   bool       // EVEX.b may be set with registers
+
 	ops     []operand
 	clobber uint16 // registers written implicitly
 	lock    bool
 	bitImm  bool
+	perhaps bool // the memory operand is perhaps not accessed, or not all of it
 	fx      effect
 	flow    flow
 }
+
+const bcastW = 0xff
+
+// Bits of form.lens.
+const (
+	len128 = 1 << iota
+	len256
+	len512
+	lenIgnored // the manual ignores the length; only 128 is accepted
+)
 
 type table struct {
 	forms []form
@@ -116,17 +148,81 @@ func parseTable(text string) (*table, error) {
 		if line == "" || line[0] == '#' {
 			continue
 		}
-		space, f, err := parseForm(line)
+		lines, err := expandVector(line)
+		for _, l := range lines {
+			space, f, err1 := parseForm(l)
+			if err = err1; err != nil {
+				break
+			}
+			f.line = n + 1
+			t.forms = append(t.forms, f)
+			for op := int(f.lo); op <= int(f.hi); op++ {
+				t.index[space][op] = append(t.index[space][op], uint16(len(t.forms)-1))
+			}
+		}
 		if err != nil {
 			return nil, fmt.Errorf("forms.txt:%d: %w", n+1, err)
 		}
-		f.line = n + 1
-		t.forms = append(t.forms, f)
-		for op := int(f.lo); op <= int(f.hi); op++ {
-			t.index[space][op] = append(t.index[space][op], uint16(len(t.forms)-1))
-		}
 	}
 	return t, nil
+}
+
+// expandVector turns a line with several encodings (SVE.pp.map) into one line for each of them: legacy opcodes and prefixes,
+// VEX.pp.map, EVEX.pp.map. It drops what does not apply to an encoding, and leaves other lines alone.
+func expandVector(line string) ([]string, error) {
+	words := strings.Fields(line)
+	enc, rest, ok := strings.Cut(words[0], ".")
+	if !ok || enc == "VEX" || enc == "EVEX" {
+		return []string{line}, nil
+	}
+	if enc == "" || strings.Trim(enc, "SVE") != "" {
+		return nil, fmt.Errorf("unknown encodings in %q", words[0])
+	}
+	pp, maps, _ := strings.Cut(rest, ".")
+	var lines []string
+	for _, e := range enc {
+		var out []string
+		switch e {
+		case 'S':
+			if pp != "NP" {
+				out = append(out, pp)
+			}
+			out = append(out, "0F")
+			if m := strings.TrimPrefix(maps, "0F"); m != "" {
+				out = append(out, m)
+			}
+		case 'V':
+			out = append(out, "VEX."+rest)
+		case 'E':
+			out = append(out, "EVEX."+rest)
+		}
+		named := false
+		for i, w := range words[1:] {
+			if i > 0 && !named && w[0] != '/' {
+				if named = true; e != 'S' && w[0] != 'v' && w[0] != 'k' {
+					w = "v" + w
+				}
+				out = append(out, w)
+				continue
+			}
+			legacyOnly, evexOnly := false, false
+			switch w {
+			case "H", "L0", "L1", "L2", "L12", "lig", "w0", "w1":
+				legacyOnly = e == 'S'
+			case "ew0", "ew1":
+				if evexOnly = e != 'E'; !evexOnly {
+					w = w[1:]
+				}
+			case "k", "kz", "b4", "b8", "bw", "er", "sae":
+				evexOnly = e != 'E'
+			}
+			if !legacyOnly && !evexOnly {
+				out = append(out, w)
+			}
+		}
+		lines = append(lines, strings.Join(out, " "))
+	}
+	return lines, nil
 }
 
 func parseForm(line string) (space int, f form, err error) {
@@ -160,6 +256,20 @@ func parseForm(line string) (space int, f form, err error) {
 		}
 	}
 	f.hasModRM = f.hasModRM || f.digit >= 0 || f.modrmIs >= 0
+	if space >= spaceVEX0F && f.lens == 0 {
+		f.lens = len128
+		if f.vec != target.VecNone {
+			f.lens = len128 | len256 | len512
+		}
+	}
+	if f.vec != target.VecNone && slices.ContainsFunc(f.ops, func(o operand) bool { return o.kind == 'I' || o.kind == 'L' }) {
+		f.perhaps = true // the immediate may select nothing from memory
+	}
+	if space < spaceEVEX0F {
+		f.lens &^= len512
+	} else {
+		f.vec = target.VecAVX512
+	}
 	return space, f, nil
 }
 
@@ -173,10 +283,13 @@ func (f *form) parseOpcode(words []string) (space int, rest []string, err error)
 			f.p66 = required
 		case (w == "F2" || w == "F3") && len(words) > 1 && (words[1] == "0F" || words[1] == "90"):
 			f.rep = map[string]byte{"F2": 0xf2, "F3": 0xf3}[w]
-		case strings.HasPrefix(w, "VEX."):
+		case strings.HasPrefix(w, "VEX."), strings.HasPrefix(w, "EVEX."):
 			vex = true
 			parts := strings.Split(w, ".")
 			spaces := map[string]int{"0F": spaceVEX0F, "0F38": spaceVEX0F38, "0F3A": spaceVEX0F3A}
+			if parts[0] == "EVEX" {
+				spaces = map[string]int{"0F": spaceEVEX0F, "0F38": spaceEVEX0F38, "0F3A": spaceEVEX0F3A}
+			}
 			ok := false
 			if space, ok = spaces[parts[len(parts)-1]]; !ok {
 				return 0, nil, fmt.Errorf("unknown map in %q", w)
@@ -257,6 +370,9 @@ func (f *form) parseWord(w string) error {
 		f.ops = append(f.ops, operand{kind: name[0], size: name[1], write: access != "", read: access != "w"})
 		return nil
 	}
+	if f.parseVector(name, access != "") {
+		return nil
+	}
 	for r, n := range regNames {
 		if n == name && access != "" {
 			f.clobber |= 1 << r
@@ -284,6 +400,34 @@ func (f *form) parseWord(w string) error {
 		f.w = 1
 	case "bit":
 		f.bitImm = true
+	case "perhaps":
+		f.perhaps = true
+	case "L0":
+		f.lens = len128
+	case "L1":
+		f.lens = len256
+	case "L2":
+		f.lens = len512
+	case "L12":
+		f.lens = len256 | len512
+	case "lig":
+		f.lens = len128 | lenIgnored
+	case "k":
+		f.mask = true
+	case "kz":
+		f.mask, f.zero = true, true
+	case "b4":
+		f.bcast = 4
+	case "b8":
+		f.bcast = 8
+	case "bw":
+		f.bcast = bcastW
+	case "er":
+		f.er = true
+	case "sae":
+		f.sae = true
+	case "avx":
+		f.vec = max(f.vec, target.VecAVX)
 	case "jmp":
 		f.flow = flowJmp
 	case "jcc":
@@ -296,4 +440,37 @@ func (f *form) parseWord(w string) error {
 		f.fx = fx
 	}
 	return nil
+}
+
+// parseVector reads an operand of a vector instruction, if it is one.
+func (f *form) parseVector(name string, write bool) bool {
+	o := operand{kind: name[0], part: 1, write: write, read: !write}
+	size := name[1:]
+	level := target.VecAVX
+	switch {
+	case len(name) == 1 && strings.Contains("VUHL", name):
+	case strings.Contains("WM", name[:1]) && size != "":
+		if name[0] == 'M' {
+			level = target.VecNone // says nothing: its line has another vector operand
+		}
+	case name == "kG", name == "kR", name == "kB", strings.HasPrefix(name, "kE"):
+		level = target.VecAVX512
+		o.kind = map[byte]byte{'G': 'g', 'R': 'r', 'B': 'h', 'E': 'e'}[name[1]]
+		size = name[2:]
+	default:
+		return false
+	}
+	switch size {
+	case "":
+	case "b", "w", "d", "q", "o", "y", "x":
+		o.size = size[0]
+	case "x2", "x4", "x8":
+		o.size, o.part = 'x', size[1]-'0'
+	default:
+		return false
+	}
+	f.hasModRM = true
+	f.vec = max(f.vec, level)
+	f.ops = append(f.ops, o)
+	return true
 }

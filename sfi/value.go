@@ -7,6 +7,11 @@ import (
 	"ub/target"
 )
 
+// WalkLimit bounds how far an access may lie from the address that the last access through the same register has proved: every
+// byte touched lies in [w-WalkLimit, w+WalkLimit). Such a proof holds when the access has completed, but a processor may run
+// ahead behind one that is going to fault. Each access in flight then leads WalkLimit further at most; see docs/sfi.md, Speculation.
+const WalkLimit = 1 << 20
+
 // kind says what is proved about a register.
 type kind uint8
 
@@ -14,6 +19,7 @@ const (
 	unknown    kind = iota
 	isNum           // a number in [lo, hi], 0 <= lo <= hi < WindowSize: such a number is a sanitized address as it is
 	isWindow        // w + d: w sanitized, d in [lo, hi], both within +-DispLimit
+	isTouched       // w + d: an access at w has completed, so that w lies in the window; d in [lo, hi], both within +-WalkLimit
 	isBase          // the host address of the window
 	isAbsolute      // the host address of the window + w + d, as isWindow: for string instructions
 )
@@ -34,9 +40,17 @@ func num(lo, hi int64) value {
 	return value{lo, hi, isNum}
 }
 
-// near makes a value of kind isWindow or isAbsolute.
+// reach is how far from a value of this kind's w a byte may lie.
+func (k kind) reach() int64 {
+	if k == isTouched {
+		return WalkLimit
+	}
+	return target.DispLimit
+}
+
+// near makes a value of kind isWindow, isTouched or isAbsolute.
 func near(k kind, lo, hi int64) value {
-	if lo < -target.DispLimit || hi > target.DispLimit {
+	if lo < -k.reach() || hi > k.reach() {
 		return value{}
 	}
 	return value{lo, hi, k}
@@ -60,10 +74,22 @@ func (v value) add(d int64) value {
 		return near(isWindow, d, d)
 	case isBase:
 		return near(isAbsolute, d, d)
-	case isWindow, isAbsolute:
+	case isWindow, isTouched, isAbsolute:
 		return near(v.kind, v.lo+d, v.hi+d)
 	}
 	return value{}
+}
+
+// touched returns what is known about v when an access of v+d has completed. It does not ask where v was before: outside of
+// the window v+d would have faulted, if the access was allowed. What was known exactly reaches further than the new proof, and
+// is kept; so are numbers, which need none.
+func (v value) touched(d int64) value {
+	if v.kind == isTouched || v.kind == isWindow && v.lo != v.hi {
+		if t := near(isTouched, -d, -d); t.kind == isTouched {
+			return t
+		}
+	}
+	return v
 }
 
 // join returns what is true of both a and b.
@@ -74,10 +100,15 @@ func join(a, b value) value {
 	if a.kind != b.kind {
 		a, b = a.asWindow(), b.asWindow()
 	}
-	if a.kind != b.kind || a.kind == unknown {
+	lo, hi := min(a.lo, b.lo), max(a.hi, b.hi)
+	switch {
+	case a.kind == isTouched && b.kind == isWindow, a.kind == isWindow && b.kind == isTouched:
+		// A sanitized address is as good as one that was accessed, but not the other way around.
+		return near(isTouched, lo, hi)
+	case a.kind != b.kind || a.kind == unknown:
 		return value{}
 	}
-	return value{min(a.lo, b.lo), max(a.hi, b.hi), a.kind}
+	return value{lo, hi, a.kind}
 }
 
 // reads tells whether the instruction's memory operand is exactly this slot of the context block.
@@ -86,9 +117,13 @@ func (in *inst) reads(slot int32) bool {
 }
 
 // step moves s over one accepted instruction. Whatever may be written becomes unknown; only the forms with an effect in
-// forms.txt leave something known, and only in their destination.
+// forms.txt leave something known, and only in their destination. An access tells something about its base, unless this is
+// written: then about nothing, since what was the base is gone.
 func (s *state) step(in *inst) {
 	v := s.result(in)
+	if in.sure && in.gs && in.base < 16 && in.index == regNone {
+		s[in.base] = s[in.base].touched(int64(in.disp))
+	}
 	for m := in.clobber; m != 0; m &= m - 1 {
 		s[bits.TrailingZeros16(m)] = value{}
 	}
@@ -139,8 +174,26 @@ func (s *state) result(in *inst) value {
 			return unknown32
 		}
 		return s.sum(in)
+	case fxPlus, fxMinus, fxPlus1, fxMinus1:
+		if wide && in.dst != regNone {
+			return s[in.dst].add(in.summand())
+		}
 	}
 	return value{}
+}
+
+// summand is what an instruction with such an effect adds to its destination.
+func (in *inst) summand() int64 {
+	switch in.form.fx {
+	case fxPlus:
+		return in.imm
+	case fxMinus:
+		return -in.imm
+	case fxPlus1:
+		return 1
+	default:
+		return -1
+	}
 }
 
 // sum returns the value of a 64-bit lea: a known register plus displacement, or the window's base plus a sanitized address.
@@ -172,6 +225,8 @@ func (v value) String() string {
 		return fmt.Sprintf("number[%#x,%#x]", v.lo, v.hi)
 	case isWindow:
 		return fmt.Sprintf("window[%d,%d]", v.lo, v.hi)
+	case isTouched:
+		return fmt.Sprintf("touched[%d,%d]", v.lo, v.hi)
 	case isBase:
 		return "base"
 	case isAbsolute:

@@ -3,7 +3,10 @@ package sfi
 import (
 	"encoding/hex"
 	"slices"
+	"strings"
 	"testing"
+
+	"ub/target"
 )
 
 // zMem is a memory operand as Zydis sees it.
@@ -21,24 +24,27 @@ type zMem struct {
 
 // zFacts is what the policy asks about one instruction, from Zydis alone.
 type zFacts struct {
-	length   int
-	mnemonic string
-	writes   uint16   // general registers, in part or perhaps
-	highByte bool     // AH, BH, CH or DH is an operand
-	rsp      bool     // RSP is a register operand, hidden ones included
-	other    []uint32 // registers that are neither general nor flags nor RIP
-	mems     []zMem
-	branch   bool
-	target   int64 // relative to the start of the instruction
-	lock     bool
-	rep      bool
-	width    int // operand width in bits
-	destReg  int // explicit destination register, or -1
-	destBits int
-	srcReg   int // second explicit operand if a register
-	srcBits  int
-	imm      int64
-	hasImm   bool
+	length    int
+	mnemonic  string
+	writes    uint16     // general registers, in part or perhaps
+	highByte  bool       // AH, BH, CH or DH is an operand
+	rsp       bool       // RSP is a register operand, hidden ones included
+	other     []uint32   // registers that are neither general nor flags nor RIP nor vector registers
+	vec       target.Vec // level of the vector registers
+	vexOrEVEX bool
+	mems      []zMem
+	sure      bool // there is a memory operand, and all of it is accessed whatever the values of masks and counts are
+	branch    bool
+	target    int64 // relative to the start of the instruction
+	lock      bool
+	rep       bool
+	width     int // operand width in bits
+	destReg   int // explicit destination register, or -1
+	destBits  int
+	srcReg    int // second explicit operand if a register
+	srcBits   int
+	imm       int64
+	hasImm    bool
 }
 
 // zReg turns a Zydis register into a hardware number and a width in bits (8 with high for AH and so on).
@@ -70,12 +76,29 @@ func (z *zydis) facts(code []byte) (f zFacts, ok bool) {
 		length: int(in.length), mnemonic: z.mnemonic(), lock: in.attr&zAttrLock != 0,
 		rep: in.attr&(zAttrRep|zAttrRepe) != 0, width: int(in.operandW), destReg: -1, srcReg: -1,
 	}
+	switch in.encoding {
+	case zEncodingVEX:
+		f.vexOrEVEX = true
+	case zEncodingEVEX:
+		f.vexOrEVEX, f.vec = true, target.VecAVX512
+	}
+	if f.mnemonic == "vzeroupper" || f.mnemonic == "vzeroall" || strings.Contains(f.mnemonic, "cvt") {
+		f.vec = max(f.vec, target.VecAVX) // Zydis lists neither the registers nor, for conversions from memory, MXCSR
+	}
 	for i := range z.ops[:in.nOps] {
 		o := &z.ops[i]
 		switch o.kind {
 		case zOpReg:
 			n, width, high := zReg(o.reg)
 			if n < 0 {
+				switch {
+				case o.reg >= zXMM0 && o.reg < zZMM0 && (o.reg-zXMM0)%32 < 16, o.reg == zMXCSR:
+					f.vec = max(f.vec, target.VecAVX)
+					continue
+				case o.reg >= zXMM0 && o.reg <= zZMM31, o.reg >= zK0 && o.reg <= zK7:
+					f.vec = target.VecAVX512
+					continue
+				}
 				if o.reg != zRIP && (o.reg < zFlags || o.reg > zRFlags) && o.reg != 0 {
 					f.other = append(f.other, o.reg)
 				}
@@ -114,7 +137,26 @@ func (z *zydis) facts(code []byte) (f zFacts, ok bool) {
 			}
 		}
 	}
+	f.sure = len(f.mems) == 1 && f.mems[0].kind == zMemNormal && !f.mems[0].hidden && z.sure(&f)
 	return f, true
+}
+
+// sure tells whether the instruction decoded last, which has a memory operand, accesses it always.
+func (z *zydis) sure(f *zFacts) bool {
+	switch f.mnemonic {
+	case "nop", "shld", "shrd", "vmaskmovps", "vmaskmovpd", "vpmaskmovd", "vpmaskmovq":
+		return false
+	case "rol", "ror", "rcl", "rcr", "shl", "shr", "sar":
+		return z.inst.opcode&0xfe == 0xd0 // by 1
+	}
+	for i := range z.ops[:z.inst.nOps] {
+		o := &z.ops[i]
+		if o.kind == zOpReg && o.encoding == zEncodingMask && o.reg != zK0 {
+			return false
+		}
+	}
+	// Immediates choose elements, and may choose none from memory; so may a fourth register.
+	return f.vec == target.VecNone || !f.hasImm && !strings.HasPrefix(f.mnemonic, "vblendv") && f.mnemonic != "vpblendvb"
 }
 
 func TestZydisLayout(t *testing.T) {
@@ -152,6 +194,16 @@ func TestZydisLayout(t *testing.T) {
 	if !f.highByte || f.writes != 1 || f.srcReg != 0 {
 		t.Errorf("%+v", f)
 	}
+	for n, want := range map[uint32]string{
+		zXMM0: "xmm0", zYMM0: "ymm0", zZMM0: "zmm0", zZMM31: "zmm31", zK0: "k0", zK7: "k7", zMXCSR: "mxcsr", zGS: "gs",
+	} {
+		if got := z.registerName(n); got != want {
+			t.Errorf("%s, not %s", got, want)
+		}
+	}
+	if z.decode(unhex("62f17c48580c00")); z.isaSet() != "AVX512F_512" || z.inst.encoding != zEncodingEVEX {
+		t.Error(z.isaSet())
+	}
 	f, _ = z.facts(unhex("0f6fc0"))
 	if len(f.other) == 0 {
 		t.Errorf("%+v", f)
@@ -180,6 +232,8 @@ func disagreement(in *inst, f *zFacts) string {
 		return "lock"
 	case in.rep != f.rep:
 		return "rep"
+	case f.vec != in.form.vec:
+		return "vector level"
 	case f.rsp && (in.form.fx != fxMovs && in.form.fx != fxStos):
 		return "rsp is an operand"
 	case len(f.other) != 0 && !slices.Contains([]string{"rdtsc", "rdtscp", "rdpid", "movsb", "stosb"}, f.mnemonic) && in.form.fx != fxMovs && in.form.fx != fxStos:
@@ -232,6 +286,9 @@ func disagreement(in *inst, f *zFacts) string {
 	}
 	if in.index != regNone && m.scale != in.scale {
 		return "scale"
+	}
+	if in.msize != 0 && in.sure != f.sure {
+		return "whether the memory operand is always accessed"
 	}
 	if in.msize != 0 && (m.size != int(in.msize) || m.read != in.mread || m.write != in.mwrite) {
 		return "access"

@@ -66,6 +66,10 @@ const (
 	zAX, zR15W, zEAX, zR15D         = 21, 36, 37, 52
 	zRAX, zR15                      = 53, 68
 	zRIP, zFlags, zRFlags, zGS      = 197, 192, 194, 203
+	zXMM0, zYMM0, zZMM0, zZMM31     = 88, 120, 152, 183
+	zK0, zK7, zMXCSR                = 248, 255, 262
+	zEncodingVEX, zEncodingEVEX     = 3, 4
+	zEncodingMask                   = 6 // of an operand: EVEX.aaa
 	zAttrLock, zAttrRep, zAttrRepe  = 0x8000000, 0x10000000, 0x20000000
 	zAttrPrivileged, zAttrSegmentGS = 0x100, 0x40000000000
 	zAttrSegment                    = 0x7e000000000
@@ -75,6 +79,7 @@ const (
 type zydis struct {
 	lib                                   uintptr
 	decodeFull, mnemonicString, formatIns uintptr
+	isaSetString, registerString          uintptr
 	decoder                               [20]byte
 	formatter                             [584]byte
 	inst                                  zInst
@@ -103,6 +108,7 @@ var loadZydis = sync.OnceValues(func() (*zydis, error) {
 	z.decodeFull = sym("ZydisDecoderDecodeFull")
 	z.mnemonicString = sym("ZydisMnemonicGetString")
 	z.formatIns = sym("ZydisFormatterFormatInstruction")
+	z.isaSetString, z.registerString = sym("ZydisISASetGetString"), sym("ZydisRegisterGetString")
 	decoderInit, formatterInit := sym("ZydisDecoderInit"), sym("ZydisFormatterInit")
 	if err != nil {
 		return nil, err
@@ -137,13 +143,27 @@ func (z *zydis) decode(code []byte) bool {
 // mnemonic names the instruction decoded last.
 func (z *zydis) mnemonic() string { return z.mnemonicName(z.inst.mnemonic) }
 
-var zNames = map[uint32]string{}
+// isaSet names the instruction set extension of the instruction decoded last.
+func (z *zydis) isaSet() string { return z.constant(z.isaSetString, z.inst.isaSet) }
 
-func (z *zydis) mnemonicName(m uint32) string {
+func (z *zydis) registerName(r uint32) string { return z.constant(z.registerString, r) }
+
+func (z *zydis) mnemonicName(m uint32) string { return z.constant(z.mnemonicString, m) }
+
+type zName struct {
+	function uintptr
+	value    uint32
+}
+
+var zNames = map[zName]string{}
+
+// constant calls a function that names a constant.
+func (z *zydis) constant(function uintptr, value uint32) string {
+	m := zName{function, value}
 	if s, ok := zNames[m]; ok {
 		return s
 	}
-	p, _, _ := purego.SyscallN(z.mnemonicString, uintptr(m))
+	p, _, _ := purego.SyscallN(function, uintptr(value))
 	// A C string in the library's read-only data.
 	base := *(*unsafe.Pointer)(unsafe.Pointer(&p))
 	n := 0

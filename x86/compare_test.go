@@ -33,6 +33,15 @@ var zydisRegs = sync.OnceValue(func() []zydisReg {
 	for r := AH; r <= BH; r++ {
 		byName[r.Name(1)] = zydisReg{r, 1}
 	}
+	for n := range 32 {
+		for _, size := range []uint8{16, 32, 64} {
+			r := XMM0 + Reg(n)
+			byName[r.Name(int(size))] = zydisReg{r, size}
+		}
+	}
+	for n := range 8 {
+		byName[(K0 + Reg(n)).String()] = zydisReg{K0 + Reg(n), 8}
+	}
 	z, _ := loadZydis()
 	out := make([]zydisReg, len(z.registers))
 	for i, name := range z.registers {
@@ -148,11 +157,13 @@ func (d *differ) known(z *zydis, in *Inst) {
 		d.check("mnemonic", zydisMnemonic(in), m)
 	}
 	ops := z.operands()
-	visible := ops
-	for i := range ops {
-		if ops[i].visibility == zydisHidden {
-			visible = ops[:i]
-			break
+	var visible []zydisOperand
+	for _, o := range ops {
+		switch {
+		case o.visibility != zydisHidden && o.encoding == zydisEncMask:
+			d.check("mask", in.Mask, map[bool]Reg{true: NoReg, false: zydisRegs()[o.reg()].reg}[zydisRegs()[o.reg()].reg == K0])
+		case o.visibility != zydisHidden, in.Vec != VecNone && o.kind == zydisOpReg && zydisRegs()[o.reg()].reg == XMM0:
+			visible = append(visible, o)
 		}
 	}
 	switch {
@@ -169,6 +180,9 @@ func (d *differ) known(z *zydis, in *Inst) {
 		for i := range visible {
 			d.operand(z, in, &in.Ops[i], &visible[i])
 		}
+	}
+	if in.Vec != VecNone {
+		d.vector(z, in)
 	}
 	d.registers(z, in, ops)
 	d.flags(z, in)
@@ -283,6 +297,46 @@ func zydisField(encoding uint32) (Field, bool) {
 	return 0, false
 }
 
+// vector compares what only vector instructions have.
+func (d *differ) vector(z *zydis, in *Inst) {
+	const zeroing, control, controlZeroing = 3, 4, 5 // ZydisMaskMode
+	const static, mode = 12, 16                      // where the broadcast is in ZydisDecodedInstructionAvx
+	// Of instructions that write an opmask register Zydis says zeroing, always.
+	if in.Ops[0].Reg < K0 || in.Ops[0].Reg >= ES {
+		d.check("Zeroing", in.Zeroing, z.inst.avx[4] == zeroing || z.inst.avx[4] == controlZeroing)
+	}
+	d.check("Broadcast", in.Broadcast, z.inst.avx[static] == 0 && z.inst.avx[mode] != 0)
+	level := VecAVX
+	for i := range z.operands() {
+		if z.ops[i].kind != zydisOpReg {
+			continue
+		}
+		if r := zydisRegs()[z.ops[i].reg()].reg; r >= K0 && r < ES {
+			level = VecAVX512
+		}
+	}
+	if z.inst.encoding == 4 { // EVEX
+		level = VecAVX512
+	}
+	d.check("Vec", in.Vec, level)
+	d.check("Class", in.Class, ClassPlain)
+}
+
+// zydisVecAccess mends Zydis' access a for operands of vector instructions.
+func zydisVecAccess(in *Inst, o *Operand, zo *zydisOperand, a Access) Access {
+	switch {
+	case o.Kind == KindReg && a == Read|CondWrite: // with an opmask
+		return Read | Write
+	case o.Kind == KindReg && a == Write && in.Enc.Kind == EncLegacy && o.Reg >= XMM0 && mergesUpper(in.Mnemonic(), int(zo.size/8)):
+		return Read | Write
+	case o.Kind == KindReg && a == Write && in.Mask != NoReg && !in.Zeroing && strings.Contains(in.Mnemonic(), "blendm"):
+		return Read | Write // the mask selects between the sources: described as if what it does not select were kept
+	case o.Kind == KindMem && a == Write && zydisMaskMov(in.Mnemonic()):
+		return CondWrite
+	}
+	return a
+}
+
 // zydisAccess is the Access that Zydis' action means, with the exceptions that the tables name.
 func zydisAccess(in *Inst, o *Operand, zo *zydisOperand) Access {
 	var a Access
@@ -297,6 +351,9 @@ func zydisAccess(in *Inst, o *Operand, zo *zydisOperand) Access {
 	}
 	if in.Class == ClassNop {
 		a = 0
+	}
+	if in.Vec != VecNone {
+		return zydisVecAccess(in, o, zo, a)
 	}
 	switch in.Op {
 	case OpLEA:
@@ -394,6 +451,9 @@ func (d *differ) flags(z *zydis, in *Inst) {
 		read &^= ZF // what REPE and REPNE test is the comparison's own
 	case OpROL, OpROR, OpRCL, OpRCR, OpSHL, OpSHR, OpSAR, OpSHLD, OpSHRD:
 		read, written, undef = shiftFlags(in, read, written, undef)
+	}
+	if written != 0 && in.Vec != VecNone && zydisTests(in.Mnemonic()) {
+		written = AllArith
 	}
 	d.check("FlagsRead", in.FlagsRead.String(), read.String())
 	d.check("FlagsWritten", in.FlagsWritten.String(), written.String())

@@ -23,7 +23,7 @@ var (
 func Decode(code []byte, addr uint64) (Inst, error) {
 	var d decoder
 	d.in.Addr = addr
-	d.in.Mem.Base, d.in.Mem.Index = NoReg, NoReg
+	d.in.Mem.Base, d.in.Mem.Index, d.in.Mask = NoReg, NoReg, NoReg
 	d.code = code
 	if len(d.code) > MaxLen {
 		d.code = d.code[:MaxLen]

@@ -8,6 +8,7 @@ import (
 // forms are all rows; index has, for every opcode, the numbers of its rows in the order in which they are tried.
 var (
 	forms     []form
+	vecFirst  int // where the rows of the vector tables begin
 	index     [numSpaces][256][]uint16
 	indexOnce sync.Once
 )
@@ -20,6 +21,8 @@ func buildIndex() {
 		f.attr |= stop | named
 		forms = append(forms, f)
 	}
+	vecFirst = len(forms)
+	forms = appendVecForms(forms)
 	for i := range forms {
 		f := &forms[i]
 		n := 1
@@ -65,9 +68,7 @@ func (d *decoder) context() sel {
 	} else {
 		c |= b0
 	}
-	if d.vexL == 0 {
-		c |= l0
-	}
+	c |= [...]sel{l0 | nl2, l1 | nl0 | nl2, l2 | nl0, 0}[d.length()]
 	if !d.addr {
 		c |= no67
 	}
@@ -90,6 +91,11 @@ func (d *decoder) describe() error {
 	for _, i := range index[d.space][in.Enc.Opcode] {
 		f := &forms[i]
 		if f.sel&selNeed&^c == 0 {
+			if f.attr&isVec != 0 && !d.fillVec(f) {
+				in.HasMem, in.Mem = false, Mem{Base: NoReg, Index: NoReg}
+				in.Class, in.Flow = ClassVector, FlowNext
+				return nil
+			}
 			in.row = i + 1
 			return d.fill(f)
 		}
@@ -139,7 +145,7 @@ func (d *decoder) fill(f *form) error {
 		if a == 0 {
 			break
 		}
-		usesVVVV = usesVVVV || a&argWhere == argB
+		usesVVVV = usesVVVV || a.usesVVVV()
 		d.operand(a)
 	}
 	if e.Kind == EncVEX && !usesVVVV && d.vvvv != 0 {
@@ -213,6 +219,8 @@ func (d *decoder) operand(a arg) {
 		o.Kind, o.Field, o.Reg = KindReg, FieldVVVV, Reg(d.vvvv)
 	case argA:
 		o.Kind, o.Reg = KindReg, RAX
+	case argV, argW, argUV, argH, argL, argX0, argKG, argKE, argKR, argKH:
+		d.vecOperand(a, &o)
 	case argCL:
 		o.Kind, o.Reg = KindReg, RCX
 	case argI, argU:
@@ -226,9 +234,12 @@ func (d *decoder) operand(a arg) {
 		in.Imm = e.imm(true)
 		in.Target = in.Addr + uint64(d.pos) + uint64(in.Imm)
 	}
+	if in.Mask != NoReg {
+		d.maskOperand(&o)
+	}
 	in.Ops[in.NumOps] = o
 	in.NumOps++
-	if o.Kind != KindReg || in.Class == ClassNop {
+	if o.Kind != KindReg || in.Class == ClassNop || o.Reg > BH {
 		return
 	}
 	bit := RegSet(1) << o.Reg.general()
@@ -275,6 +286,18 @@ func (d *decoder) size(a arg) uint8 {
 		return uint8(d.width(osY))
 	case szZ:
 		return uint8(min(d.in.Width, 4))
+	case szQQ:
+		return 32
+	case szZZ:
+		return 64
+	case szX:
+		return 16 << d.length()
+	case szH:
+		return 8 << d.length()
+	case szF:
+		return 4 << d.length()
+	case szE:
+		return 2 << d.length()
 	}
 	return 0
 }

@@ -26,6 +26,9 @@ const (
 	v0f3a  sel = sel(spaceVEX+2) << 8
 	xop9   sel = sel(spaceXOP+1) << 8
 	xopA   sel = sel(spaceXOP+2) << 8
+	evex0f sel = sel(spaceEVEX) << 8
+	e0f38  sel = sel(spaceEVEX+1) << 8
+	e0f3a  sel = sel(spaceEVEX+2) << 8
 	selOpc sel = 0x1fff
 
 	// plus8: the low three bits of the opcode are a register. cc: the low four are a condition.
@@ -36,7 +39,7 @@ const (
 const (
 	// What else must hold. Each is a bit that the decoder sets when it does (decoder.context); a row matches if all its
 	// bits are set.
-	selNeed sel = 0xffffffff << 16
+	selNeed sel = (1<<48 - 1) << 16
 
 	// Prefixes that select. Without any of these, 66h is an operand size if anything, and F2h and F3h are refused
 	// unless the row allows them (attrs rep, repZ, repNop).
@@ -53,7 +56,7 @@ const (
 	no16 // Width 4 or 8
 	b0   // REX.B clear
 	b1   // set
-	l0   // VEX.L clear
+	l0   // VEX.L clear, EVEX.L'L 0: 128 bits
 	no67 // no 67h
 
 	// ModRM.
@@ -75,6 +78,12 @@ const (
 	rm5
 	rm6
 	rm7
+
+	// Vector length.
+	l1  // 256 bits
+	l2  // 512 bits, and whatever has EVEX.b on registers, where L'L isn't the length (SDM vol. 2, table 2-36)
+	nl0 // 256 or 512 bits
+	nl2 // 128 or 256 bits
 )
 
 // Opcode spaces: rows of the index.
@@ -102,18 +111,33 @@ const (
 
 // Where the operand is.
 const (
-	argE     arg = (iota + 1) << 3 // ModRM.rm, register or memory
-	argM                           // ModRM.rm, memory only
-	argR                           // ModRM.rm, register only
-	argG                           // ModRM.reg
-	argZ                           // low bits of the opcode
-	argB                           // VEX.vvvv
-	argA                           // accumulator
-	argCL                          // register CL
-	argI                           // immediate, sign-extended to 64 bits
-	argU                           // immediate, zero-extended
-	argOne                         // the constant 1
-	argJ                           // branch displacement
+	argE   arg = (iota + 1) << 3 // ModRM.rm, register or memory
+	argM                         // ModRM.rm, memory only
+	argR                         // ModRM.rm, register only
+	argG                         // ModRM.reg
+	argZ                         // low bits of the opcode
+	argB                         // VEX.vvvv
+	argA                         // accumulator
+	argCL                        // register CL
+	argI                         // immediate, sign-extended to 64 bits
+	argU                         // immediate, zero-extended
+	argOne                       // the constant 1
+	argJ                         // branch displacement
+
+	// Vector registers. They are as wide as their size says, and 16 bytes at least: memory in the place of a scalar is
+	// accessed in that size, a register is an XMM register.
+	argV  // ModRM.reg
+	argW  // ModRM.rm, register or memory
+	argUV // ModRM.rm, register only
+	argH  // vvvv
+	argL  // immediate's bits 4..7
+	argX0 // XMM0
+
+	// Opmask registers, always of 8 bytes; memory of the size that is given.
+	argKG    // ModRM.reg
+	argKE    // ModRM.rm, register or memory
+	argKR    // ModRM.rm, register only
+	argKH    // vvvv
 	argWhere = 0x1f << 3
 )
 
@@ -128,6 +152,12 @@ const (
 	szV        // Width
 	szY        // 8 with REX.W, else 4
 	szZ        // Width, but at most 4
+	szQQ       // 32
+	szZZ       // 64
+	szX        // the vector length
+	szH        // half of it
+	szF        // a fourth
+	szE        // an eighth
 	szMask = 0xf << 8
 )
 
@@ -250,7 +280,7 @@ const (
 )
 
 // attrs holds the rest: class and flow, and which prefixes are allowed.
-type attrs uint32
+type attrs uint64
 
 const (
 	// Class in bits 0..7, Flow in bits 8..15.
@@ -278,4 +308,15 @@ const (
 	xchgMem attrs = 1 << 21 // locks memory without a prefix
 	bitOff  attrs = 1 << 22 // BT family with the offset in a register
 	named   attrs = 1 << 23 // a row that only has a name: never Known
+
+	// Of rows of the vector tables. Broadcast, rounding and SAE are EVEX.b, on memory and on registers.
+	vecAVX    attrs = 1 << 24 // reads or writes vector registers or MXCSR: level VecAVX
+	vecAVX512 attrs = 1 << 25 // EVEX, or opmask registers: level VecAVX512
+	mask      attrs = 1 << 26 // an opmask may be given
+	zeroing   attrs = 1 << 27 // and elements be zeroed with it
+	bcast4    attrs = 1 << 28 // memory may be one element of 4 bytes
+	bcast8    attrs = 1 << 29 // of 8
+	er        attrs = 1 << 30 // rounding may be given
+	sae       attrs = 1 << 31 // exceptions may be suppressed
+	isVec           = vecAVX | vecAVX512
 )

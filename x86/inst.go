@@ -113,7 +113,7 @@ type Operand struct {
 	Field  Field
 	Access Access
 	Reg    Reg
-	Size   uint8 // bytes accessed
+	Size   uint8 // bytes accessed; of a vector register its width, of an opmask register 8
 }
 
 // Flow is the control-flow kind of an instruction.
@@ -143,8 +143,17 @@ const (
 	ClassString              // MOVS STOS LODS SCAS CMPS, with or without REP
 	ClassBranch              // anything with Flow other than FlowNext and FlowStop
 	ClassNop                 // NOP, ENDBR64, multi-byte NOPs, PAUSE is ClassPlain
-	ClassVector              // reads or writes vector, mask, x87/MMX registers or MXCSR
+	ClassVector              // vector, x87 or MMX instructions that are not described: never Known. Described ones are ClassPlain
 	ClassStop                // not translatable
+)
+
+// VecLevel says what state beyond the general registers an instruction reads or writes.
+type VecLevel uint8
+
+const (
+	VecNone   VecLevel = iota
+	VecAVX             // legacy SSE and VEX encodings: XMM and YMM registers 0..15, MXCSR
+	VecAVX512          // EVEX encodings, whatever their vector length and registers, and opmask instructions
 )
 
 // Inst is a decoded instruction.
@@ -164,6 +173,18 @@ type Inst struct {
 	Imm    int64  // sign-extended from its encoded width; bit counts, RET's and ENTER's are zero-extended
 	Target uint64 // of a direct branch
 	Cond   uint8  // condition code 0..15 of Jcc, SETcc, CMOVcc
+
+	// Vec is other than VecNone for the instructions of the vector tables. Their operands in vector and opmask registers
+	// are in Ops, but for the opmask that selects elements (EVEX.aaa): that is Mask, K1..K7, or NoReg. Zeroing says that
+	// elements not selected become 0; else they keep their value, and what is written is read as well.
+	Vec     VecLevel
+	Mask    Reg
+	Zeroing bool
+	// Masked: elements of the memory operand that a mask leaves out are not accessed, and do not fault (EVEX.aaa,
+	// VMASKMOV, VPMASKMOV). An instruction that has been executed says nothing about such an address.
+	Masked bool
+	// Broadcast: the memory operand is one element (its Size), repeated.
+	Broadcast bool
 
 	Lock, Rep, RepNE bool // prefixes as meaningful for the form
 

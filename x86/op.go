@@ -1,7 +1,8 @@
 package x86
 
 // Op is an operation. One Op stands for all widths of it; conditions (Jcc, SETcc, CMOVcc) are in Inst.Cond, and the
-// element size of string instructions in Inst.Width.
+// element size of string instructions in Inst.Width. The
+// operations of the vector tables have numbers after those named here, in the order of their first row.
 type Op uint16
 
 // The general-purpose operations that the tables describe.
@@ -202,6 +203,10 @@ var opNames = [numOps]string{
 func (o Op) String() string {
 	if o < numOps {
 		return opNames[o]
+	}
+	indexOnce.Do(buildIndex)
+	if int(o-numOps) < len(vecNames) {
+		return vecNames[o-numOps]
 	}
 	return "(invalid op)"
 }

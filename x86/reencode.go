@@ -8,7 +8,8 @@ import "fmt"
 //   - a RIP-relative operand would be kept: it means something else elsewhere. Replace it, if need be by a RIP-relative one;
 //   - AH..BH would be needed together with REX;
 //   - s replaces an operand that the form does not have, or an implicit one;
-//   - a register becomes memory, or memory a register, where the form has no such encoding or would do something else then: a
+//   - a vector operand becomes memory, or memory one: of those, only registers are replaced by registers, memory by memory;
+//   - another register becomes memory, or memory a register, where the form has no such encoding or would do something else then: a
 //     32-bit write (a register's upper half is zeroed, memory's is not), a bit offset beyond the width, an atomic access.
 func (in *Inst) Reencode(s Subst) ([]byte, error) {
 	p, err := in.place(&s)
@@ -25,14 +26,21 @@ func (in *Inst) Reencode(s Subst) ([]byte, error) {
 		seg.Seg = in.Mem.Seg
 	}
 	b := seg.appendPrefixes(make([]byte, 0, MaxLen))
-	if in.Enc.Kind == EncVEX {
+	unit := int32(1)
+	switch in.Enc.Kind {
+	case EncVEX:
 		b = in.appendVEX(b, p)
-	} else if b, err = in.appendLegacy(b, p); err != nil {
-		return nil, fmt.Errorf("x86: cannot re-encode %s: %w", in.Mnemonic(), err)
+	case EncEVEX:
+		b = in.appendEVEX(b, p)
+		unit = int32(p.memSize) // of disp8 (SDM vol. 2, 2.7.5)
+	default:
+		if b, err = in.appendLegacy(b, p); err != nil {
+			return nil, fmt.Errorf("x86: cannot re-encode %s: %w", in.Mnemonic(), err)
+		}
 	}
 	if in.Enc.HasModRM {
 		if p.mem != nil {
-			b = p.mem.appendModRM(b, p.reg&7, 1)
+			b = p.mem.appendModRM(b, p.reg&7, unit)
 		} else {
 			b = append(b, 0xc0|p.reg&7<<3|p.rm&7)
 		}
@@ -44,10 +52,11 @@ func (in *Inst) Reencode(s Subst) ([]byte, error) {
 	return b, nil
 }
 
-// placed is an instruction's operands by where they are encoded, as 4-bit register numbers.
+// placed is an instruction's operands by where they are encoded, as register numbers of 4 bits, or 5 with EVEX.
 type placed struct {
 	reg, rm, opcode, vvvv byte
 	mem                   *Mem // in place of rm
+	memSize               uint8
 	low, high             bool // SPL..DIL, which need REX, or AH..BH, which exclude it
 }
 
@@ -81,11 +90,17 @@ func (in *Inst) place(s *Subst) (*placed, error) {
 			if err != nil {
 				return nil, err
 			}
-			if err := p.put(o.Field, r, o.Size); err != nil {
+			if o.Reg > BH {
+				err = in.putVec(p, o, r)
+			} else {
+				err = p.put(o.Field, r, o.Size)
+			}
+			if err != nil {
 				return nil, err
 			}
 		}
 	}
+	has &^= 1 << FieldIS4 // in the immediate, which stays as it is
 	if missing := s.set &^ has; missing != 0 {
 		return nil, fmt.Errorf("it has no such operand")
 	}
@@ -112,7 +127,7 @@ func (in *Inst) placeMem(p *placed, s *Subst, a arg, o *Operand) error {
 		}
 		return p.put(FieldRM, s.regs[FieldRM], o.Size)
 	}
-	p.mem = &in.Mem
+	p.mem, p.memSize = &in.Mem, o.Size
 	if s.hasMem {
 		p.mem = &s.mem
 	} else if in.Mem.Base == RIP {
@@ -131,12 +146,14 @@ func (in *Inst) toMem(p *placed, s *Subst, a arg, o *Operand) error {
 		return fmt.Errorf("the operand must be a register")
 	case f.sel&modReg != 0:
 		return fmt.Errorf("the form exists with a register only")
+	case in.Enc.Kind == EncEVEX && in.Enc.VEX[3]&0x10 != 0:
+		return fmt.Errorf("rounding is given, which there is with a register only")
 	case f.attr&bitOff != 0:
 		return fmt.Errorf("the bit offset would reach outside of the memory operand")
 	case o.Size == 4 && o.Access&(Write|CondWrite) != 0:
 		return fmt.Errorf("the upper half of the register is zeroed, that of memory would not be")
 	}
-	p.mem = &s.mem
+	p.mem, p.memSize = &s.mem, o.Size
 	return s.mem.check()
 }
 
@@ -158,6 +175,29 @@ func (s *Subst) regFor(o *Operand) (Reg, error) {
 		return AH + to, nil
 	}
 	return s.to[o.Reg], nil
+}
+
+// putVec places register r for the vector or opmask register operand o.
+func (in *Inst) putVec(p *placed, o *Operand, r Reg) error {
+	first, n := XMM0, Reg(16)
+	switch {
+	case o.Reg >= K0:
+		first, n = K0, 8
+	case in.Enc.Kind == EncEVEX:
+		n = 32
+	}
+	if r < first || r >= first+n {
+		return fmt.Errorf("register %v cannot be encoded there", r)
+	}
+	switch number := byte(r - first); o.Field {
+	case FieldReg:
+		p.reg = number
+	case FieldRM:
+		p.rm = number
+	case FieldVVVV:
+		p.vvvv = number
+	}
+	return nil
 }
 
 // put places register r, of size bytes.
@@ -246,4 +286,18 @@ func appendVEX(b []byte, opmap, r, xb, last, opcode byte) []byte {
 		return append(b, 0xc5, (^r&1)<<7|last, opcode)
 	}
 	return append(b, 0xc4, (^r&1)<<7|(^xb&3)<<5|opmap, last, opcode)
+}
+
+// appendEVEX appends the EVEX prefix and the opcode. Opmask, rounding and the like stay; the bits that extend register
+// numbers are inverted (SDM vol. 2, table 2-30).
+func (in *Inst) appendEVEX(b []byte, p *placed) []byte {
+	e := &in.Enc
+	xb := p.rm >> 3 // X is bit 4 of a register number
+	if p.mem != nil {
+		xb = p.mem.rex()
+	}
+	p0 := e.VEX[1]&7 | (^p.reg>>3&1)<<7 | (^xb&3)<<5 | (^p.reg>>4&1)<<4
+	p1 := e.VEX[2]&0x87 | (^p.vvvv&15)<<3
+	p2 := e.VEX[3]&0xf7 | (^p.vvvv>>4&1)<<3
+	return append(b, 0x62, p0, p1, p2, e.Opcode)
 }

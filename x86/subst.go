@@ -23,7 +23,8 @@ func (s Subst) Opcode(r Reg) Subst { return s.Field(FieldOpcode, r) }
 // VVVV replaces the register in VEX.vvvv.
 func (s Subst) VVVV(r Reg) Subst { return s.Field(FieldVVVV, r) }
 
-// Field replaces the register operand encoded in f: FieldReg, FieldRM, FieldOpcode or FieldVVVV.
+// Field replaces the register operand encoded in f: FieldReg, FieldRM, FieldOpcode or FieldVVVV. A register is replaced by
+// one of its kind: a general, a vector or an opmask register.
 func (s Subst) Field(f Field, r Reg) Subst {
 	s.set |= 1 << f
 	s.regs[f] = r

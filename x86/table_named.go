@@ -115,6 +115,7 @@ var formsNamed = [...]form{
 	{op: OpSystem, sel: m0f38 | 0xf5 | p66 | modMem}, {op: OpSystem, sel: m0f38 | 0xf6 | np | modMem},
 	{op: OpSystem, sel: m0f38 | 0xf8 | p66 | modMem}, {op: OpSystem, sel: m0f38 | 0xf8 | pF2 | modMem},
 	{op: OpSystem, sel: m0f38 | 0xf8 | pF3 | modMem}, {op: OpSystem, sel: m0f38 | 0xf9 | np | modMem},
+	{op: OpSystem, sel: m0f3a | 0xf0 | modReg | pF3 | d0 | rm0}, // HRESET
 
 	// XOP: TBM, LWP.
 	{op: OpSystem, sel: xop9 | 0x01 | d1}, {op: OpSystem, sel: xop9 | 0x01 | d2}, {op: OpSystem, sel: xop9 | 0x01 | d3},

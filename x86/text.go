@@ -23,7 +23,8 @@ var regNames = func() (t [4][16]string) {
 // String is the name of the register in full width.
 func (r Reg) String() string { return r.Name(8) }
 
-// Name is the name of a general register as seen by an access of size 1, 2, 4 or 8 bytes; of others, their name.
+// Name is the name of a general register as seen by an access of size 1, 2, 4 or 8 bytes, of a vector register by one of 16,
+// 32 or 64; of others, their name.
 func (r Reg) Name(size int) string {
 	switch {
 	case r <= R15:
@@ -41,6 +42,10 @@ func (r Reg) Name(size int) string {
 		return string("acdb"[r-AH]) + "h"
 	case r == RIP:
 		return "rip"
+	case r < ST0 && size == 32:
+		return fmt.Sprintf("ymm%d", r-XMM0)
+	case r < ST0 && size == 64:
+		return fmt.Sprintf("zmm%d", r-XMM0)
 	case r < ST0:
 		return fmt.Sprintf("xmm%d", r-XMM0)
 	case r < MM0:
@@ -160,11 +165,21 @@ func (in *Inst) String() string {
 		case KindRel:
 			fmt.Fprintf(&b, "%#x", in.Target)
 		}
+		if i == 0 && in.Mask != NoReg {
+			fmt.Fprintf(&b, "{%v}", in.Mask)
+			if in.Zeroing {
+				b.WriteString("{z}")
+			}
+		}
+		if o.Kind == KindMem && in.Broadcast {
+			b.WriteString("{bcast}")
+		}
 	}
 	return b.String()
 }
 
-var sizeNames = [17]string{1: "byte ptr ", 2: "word ptr ", 4: "dword ptr ", 8: "qword ptr ", 16: "xmmword ptr "}
+var sizeNames = [65]string{1: "byte ptr ", 2: "word ptr ", 4: "dword ptr ", 8: "qword ptr ", 16: "xmmword ptr ",
+	32: "ymmword ptr ", 64: "zmmword ptr "}
 
 // immText shows values that are sign-extended from a byte, or to 64 bits, signed; others as the bits that the operation
 // sees.

@@ -103,6 +103,8 @@ const (
 	zydisImplicit = 2
 	zydisHidden   = 3
 
+	zydisEncMask = 6
+
 	zydisRead      = 1
 	zydisWrite     = 2
 	zydisCondRead  = 4

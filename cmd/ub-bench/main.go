@@ -40,7 +40,7 @@ func rootCommand() *cobra.Command {
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.PersistentFlags().StringVar(&b.ub, "ub", "", "the ub to measure (default: beside this program)")
 	root.PersistentFlags().StringVar(&b.out, "out", "out/bench", "directory for NAME.json")
-	add := func(use, short string, rounds int, run func(ctx context.Context, args []string) error) {
+	add := func(use, short string, rounds int, run func(ctx context.Context, args []string) error) *cobra.Command {
 		cmd := &cobra.Command{
 			Use:   use,
 			Short: short,
@@ -60,10 +60,24 @@ func rootCommand() *cobra.Command {
 			return nil
 		}
 		root.AddCommand(cmd)
+		return cmd
 	}
 	add("demo", "System calls and coreutils: native, sandbox, sandbox with bypass", 3, b.demo)
 	add("syscall [WORKLOAD...]", "Nanoseconds per system call", 7, b.syscall)
 	add("idle", "What bypass costs a program that makes no system calls", 15, b.idle)
 	add("rss", "Memory of the sandbox without and with bypass", 3, b.rss)
+	var f appsFlags
+	cmd := add("apps [redis] [nginx]", "Requests per second of Redis and nginx, and what a request costs", 7, func(ctx context.Context, args []string) error {
+		return b.apps(ctx, &f, args)
+	})
+	cmd.Flags().BoolVar(&f.full, "full", false, "more sizes and numbers of clients: takes longer than five minutes")
+	cmd.Flags().Float64Var(&f.seconds, "seconds", 0.4, "length of a round in seconds")
+	cmd.Flags().BoolVar(&f.same, "same", false, "measure nothing: compare the answers of both modes, byte by byte, under load")
+	cmd.Flags().StringArrayVar(&f.tune, "tune", nil, "a parameter of bypass, `NAME=NUMBER`, as of `ub run` (repeatable)")
+	var c codeFlags
+	cmd = add("code [WORKLOAD...]", "Slow-down of translated code, and what each rule of the safety policy costs", 15, func(ctx context.Context, args []string) error {
+		return b.code(ctx, &c, args)
+	})
+	cmd.Flags().BoolVar(&c.noRules, "no-rules", false, "do not measure the rules of the policy one by one")
 	return root
 }

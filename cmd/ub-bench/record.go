@@ -66,6 +66,12 @@ type row struct {
 	// Min and Max are the extremes of the rounds.
 	Min float64 `json:"min"`
 	Max float64 `json:"max"`
+	// PerRequest is what a request to a server costs: times in microseconds, and counts.
+	PerRequest map[string]float64 `json:"per_request,omitempty"`
+	// SlowDown is translated/native, for translated code.
+	SlowDown float64 `json:"slow_down,omitempty"`
+	// Note says what is special about the number.
+	Note string `json:"note,omitempty"`
 }
 
 // write replaces out/bench/NAME.json.

@@ -88,6 +88,7 @@ func Of(name string, p *path.Path, o btc.Options, offsets [target.NumSyms]int) (
 		}
 		l.Rows = append(l.Rows, row)
 	}
+	env.Vec = b.Vec
 	l.judge(sfi.Explain(code, fileBase, offs, env))
 	return l, nil
 }

@@ -42,7 +42,9 @@ func OfBlob(b *statfile.Blob, offsets [target.NumSyms]int) *Listing {
 		row.Native = natives(b, line.Off, end, arena, offsets)
 		l.Rows = append(l.Rows, row)
 	}
-	l.judge(sfi.Explain(b.Code, b.Base, offs, envAt(arena, offsets)))
+	env := envAt(arena, offsets)
+	env.Vec = target.NumVecs - 1 // the record does not say; the level was checked when the blob was installed
+	l.judge(sfi.Explain(b.Code, b.Base, offs, env))
 	return l
 }
 

@@ -171,8 +171,10 @@ static void files(void) {
 	sum = look(p, 2048, N);
 	sum += touch(p, 512, N, 7);       // the first page is private now
 	for (int i = 0; i < 2048; i++) EQ(s[i], i);
-	s[2000] = -5;                     // and the last may not be
-	say("~the other mapping shows %ld", *(volatile long *)&p[2000]);
+	// The last may not be. gVisor copies more than the page that is written, up to a boundary that depends on the address.
+	s[2000] = -5;
+	long other = *(volatile long *)&p[2000];
+	CHECK(other == 2000 || other == -5);
 	s[2000] = 2000;
 	sum += look(p, 2048, N);
 	long *r = mmap(NULL, 4 * 4096, PROT_READ, MAP_PRIVATE, fd, 0);

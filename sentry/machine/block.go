@@ -66,11 +66,20 @@ type block struct {
 	table    uint64 // address of the dispatch table
 	hashMask uint64 // PDEP mask that turns a hash into an offset in the table
 
+	vecLevel  uint64 // target.Vec: what of vec is loaded on entry and stored on exit
+	hostMXCSR uint64 // what Go expects in MXCSR
+
 	nat [4]uint64 // native R12..R15 at a fault
 
 	faultPC   uint64 // native RIP of the fault
 	faultAddr uint64 // si_addr
+
+	_   [offVec - 0x198]byte
+	vec vecState // aligned to 64 bytes
 }
+
+// offVec is where the vector state is: VMOVDQA64 needs it aligned.
+const offVec = 0x1c0
 
 // The layout that translated code, the verifier and this package share, checked when compiling: an index that is not
 // 0 does not compile.
@@ -86,6 +95,7 @@ var (
 	_ = [1]int{}[unsafe.Offsetof(block{}.tagMask)-target.SlotTagMask]
 	_ = [1]int{}[unsafe.Offsetof(block{}.poll)-target.SlotPoll]
 	_ = [1]int{}[unsafe.Offsetof(block{}.base)-target.SlotBase]
+	_ = [1]int{}[unsafe.Offsetof(block{}.vec)-offVec]
 	_ = [unsafe.Offsetof(block{}.regs) - target.SlotsEnd]struct{}{}
 	_ = [target.SlotTouch - unsafe.Sizeof(block{})]struct{}{}
 	_ = [1]int{}[target.SlotTouch+8-pageSize]
@@ -104,5 +114,9 @@ const (
 	offFrom      = int32(unsafe.Offsetof(block{}.from))
 	offTable     = int32(unsafe.Offsetof(block{}.table))
 	offHashMask  = int32(unsafe.Offsetof(block{}.hashMask))
+	offVecLevel  = int32(unsafe.Offsetof(block{}.vecLevel))
+	offK         = offVec + int32(unsafe.Offsetof(vecState{}.k))
+	offMXCSR     = offVec + int32(unsafe.Offsetof(vecState{}.mxcsr))
+	offHostMXCSR = int32(unsafe.Offsetof(block{}.hostMXCSR))
 	offNat       = int32(unsafe.Offsetof(block{}.nat))
 )

@@ -53,7 +53,11 @@ func (t *Thread) Bind(rip uint64, code Code) {
 		return
 	}
 	// A blob retired after this check has changed Machine.epoch after b.epoch was last set, so the next Run flushes.
-	if set := t.table.bind(rip, code.addr); !t.bound[set/tableWays] {
+	set := tableSet(rip)
+	for _, tb := range t.tables[code.in.vec:] {
+		tb.bind(rip, code.addr)
+	}
+	if !t.bound[set/tableWays] {
 		t.bound[set/tableWays] = true
 		t.boundSets = append(t.boundSets, uint16(set))
 	}
@@ -62,7 +66,9 @@ func (t *Thread) Bind(rip uint64, code Code) {
 // Flush forgets all bindings. Only the goroutine that calls Run may call it, and not while in Run.
 func (t *Thread) Flush() {
 	for _, set := range t.boundSets {
-		t.table.clear(int(set))
+		for _, tb := range t.tables {
+			tb.clear(int(set))
+		}
 		t.bound[set/tableWays] = false
 	}
 	t.boundSets = t.boundSets[:0]

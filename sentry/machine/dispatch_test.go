@@ -104,7 +104,7 @@ func TestDispatch(t *testing.T) {
 		t.Errorf("only %d hits", hits)
 	}
 	th.Flush()
-	for i, e := range th.table {
+	for i, e := range th.tables[0] {
 		if e.code != 0 || (e.negKey != 0) != (i < tableWays) {
 			t.Errorf("entry %d after Flush: %+v", i, e)
 		}

@@ -207,6 +207,26 @@ func TestDivide(t *testing.T) {
 	}
 }
 
+// TestIllegal: SIGILL, by an instruction that the processor lacks. No such instruction can be named that all processors
+// lack, so an accepted one is replaced in the arena.
+func TestIllegal(t *testing.T) {
+	m := newMachine(t, Options{})
+	th, w := newThread(t, m), newWindow(t, m)
+	var a blobAsm
+	a.entry(0x4000)
+	a.fault(btc.Fault{Kind: btc.FaultAccess, RIP: 0x4000})
+	a.raw(0x66, 0x90) // nop, to become ud2
+	a.exit(target.SymSyscall, 0x4002)
+	c := code(t, m, a.done())
+	copy(mapping(m.rw+uintptr(c.in.off), 2), []byte{0x0f, 0x0b})
+	randomRegs(rand.New(rand.NewPCG(19, 20)), th.Regs())
+	want := *th.Regs()
+	want.RIP = 0x4000
+	if ex := th.Run(w, c); ex.Reason != ExitFault || *th.Regs() != want {
+		t.Fatalf("exit %+v, registers\n got %+v\nwant %+v", ex, *th.Regs(), want)
+	}
+}
+
 // TestStringFault: REP STOSB that runs into an unmapped page stops there, with RDI and RCX telling how far it came.
 func TestStringFault(t *testing.T) {
 	m := newMachine(t, Options{})

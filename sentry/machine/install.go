@@ -8,6 +8,7 @@ import (
 
 	"ub/btc"
 	"ub/sfi"
+	"ub/target"
 )
 
 // Installed is a blob in the arena. It is immutable.
@@ -16,6 +17,7 @@ type Installed struct {
 
 	off, size int     // in the arena
 	base      uintptr // address of the first byte
+	vec       target.Vec
 	dead      atomic.Bool
 }
 
@@ -28,6 +30,14 @@ type Code struct {
 
 // Valid reports whether c is a place at all. Its blob may be retired nevertheless.
 func (c Code) Valid() bool { return c.in != nil }
+
+// Vec returns the vector level that a run needs to enter c.
+func (c Code) Vec() target.Vec {
+	if c.in == nil {
+		return target.VecNone
+	}
+	return c.in.vec
+}
 
 // Installed returns the blob that c is a place of, or nil.
 func (c Code) Installed() *Installed { return c.in }
@@ -61,18 +71,23 @@ func (m *Machine) Install(b *btc.Blob) (*Installed, error) {
 	if len(b.Code) == 0 {
 		return nil, fmt.Errorf("the blob has no code")
 	}
+	if b.Vec > m.maxVec {
+		return nil, fmt.Errorf("the blob needs vector state that this machine does not have: %v", b.Vec)
+	}
 	off, err := m.allocate(len(b.Code))
 	if err != nil {
 		return nil, err
 	}
-	i := &Installed{Blob: b, off: off, size: len(b.Code), base: m.rx + uintptr(off)}
+	i := &Installed{Blob: b, off: off, size: len(b.Code), base: m.rx + uintptr(off), vec: b.Vec}
 	code, err := m.relocate(b, i.base)
 	if err == nil {
 		entries := make([]uint32, len(b.Entries))
 		for k, e := range b.Entries {
 			entries[k] = e.Off
 		}
-		err = sfi.Verify(code, uint64(i.base), entries, m.env)
+		env := m.env
+		env.Vec = b.Vec
+		err = sfi.Verify(code, uint64(i.base), entries, env)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -87,11 +87,11 @@ func TestExhaustion(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if th.table[tableSet(5)].code != 0 {
+			if th.tables[0][tableSet(5)].code != 0 {
 				t.Error("a new thread has bindings")
 			}
 			th.Regs().GPR[rAX] = 1
-			th.table.bind(5, 5)
+			th.tables[0].bind(5, 5)
 			ths = append(ths, th)
 		}
 		if _, err := m.NewThread(); !errors.Is(err, ErrNoThread) {

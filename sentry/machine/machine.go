@@ -58,6 +58,7 @@ type Machine struct {
 
 	blocks uintptr // context blocks: guard page, then block and guard page alternating
 	tables uintptr // dispatch tables
+	maxVec target.Vec
 
 	windows []reservation
 
@@ -92,7 +93,7 @@ func New(opts Options) (m *Machine, err error) {
 	if err := Supported(); err != nil {
 		return nil, err
 	}
-	m = &Machine{opts: opts, threads: map[*Thread]struct{}{}, tramp: makeTrampolines()}
+	m = &Machine{opts: opts, threads: map[*Thread]struct{}{}, tramp: makeTrampolines(), maxVec: hostVec()}
 	if !open.CompareAndSwap(nil, m) {
 		return nil, errors.New("this process has a BTC machine already: close it first")
 	}
@@ -139,7 +140,7 @@ func New(opts Options) (m *Machine, err error) {
 }
 
 func (m *Machine) blocksLen() uintptr { return pageSize + uintptr(m.opts.Threads)*blockStride }
-func (m *Machine) tablesLen() uintptr { return uintptr(m.opts.Threads) * tableSize }
+func (m *Machine) tablesLen() uintptr { return uintptr(m.opts.Threads) * tablesSize }
 
 // Stats is what is in use at one moment.
 type Stats struct {

@@ -95,3 +95,5 @@ func blockAt(addr uintptr) *block { return (*block)(pointer(addr)) }
 func addrOfBlock(b *block) uintptr { return uintptr(unsafe.Pointer(b)) }
 
 func tableAt(addr uintptr) *table { return (*table)(pointer(addr)) }
+
+func addrOfTable(t *table) uintptr { return uintptr(unsafe.Pointer(t)) }

@@ -25,6 +25,8 @@ const (
 	// ExitFault: the instruction at Regs().RIP faulted and has had no effect yet (of a REP string instruction: the
 	// registers tell how much is done). Run natively, it faults in the program's own context, or does not.
 	ExitFault
+	// ExitVector: nothing has been done, since code needs a higher vector level than the run has: see Code.Vec, SetVec.
+	ExitVector
 	// ExitFuel: somebody asked for the thread: Stop, or Go's runtime. Nothing is wrong; Run may be called again.
 	ExitFuel
 )
@@ -39,6 +41,8 @@ func (r Reason) String() string {
 		return "stop"
 	case ExitFault:
 		return "fault"
+	case ExitVector:
+		return "vector"
 	case ExitFuel:
 		return "fuel"
 	}
@@ -70,6 +74,9 @@ func (t *Thread) Run(w *Window, code Code) Exit {
 		// After the epoch: see enter_amd64.s. When Retire or Release come after these checks, enter returns false.
 		if code.in == nil || code.in.dead.Load() {
 			return Exit{Reason: ExitMiss}
+		}
+		if code.in.vec > t.vec {
+			return Exit{Reason: ExitVector}
 		}
 		if w.released.Load() {
 			return Exit{Reason: ExitStop}

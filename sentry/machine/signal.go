@@ -31,6 +31,7 @@ var installHandlers = sync.OnceValue(func() error {
 		{unix.SIGSEGV, faultHandlerAddr()},
 		{unix.SIGBUS, faultHandlerAddr()},
 		{unix.SIGFPE, faultHandlerAddr()},
+		{unix.SIGILL, faultHandlerAddr()}, // an instruction that this processor lacks; the verifier does not ask
 		{unix.SIGURG, urgHandlerAddr()},
 	} {
 		if err := sighandling.ReplaceSignalHandler(h.sig, h.addr, &previous[h.sig]); err != nil {

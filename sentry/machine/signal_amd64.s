@@ -26,7 +26,7 @@
 	TESTQ	$0xfff, CX; \
 	JNE	out
 
-// faultHandler handles SIGSEGV, SIGBUS and SIGFPE: DI = signal, SI = siginfo, DX = ucontext, as the kernel calls it, on
+// faultHandler handles SIGSEGV, SIGBUS, SIGFPE and SIGILL: DI = signal, SI = siginfo, DX = ucontext, as the kernel calls it, on
 // the signal stack. A fault of translated code continues at the landing trampoline with everything else unchanged;
 // any other goes to the handler that was there before, which finds registers and stack as the kernel left them (but
 // for AX and CX, which are not arguments).

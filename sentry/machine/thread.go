@@ -18,13 +18,18 @@ var ErrNoThread = errors.New("no free context block")
 // blockStride: a context block and the guard page behind it, which is also the guard before the next one.
 const blockStride = 2 * pageSize
 
-// Thread is what one thread of the program needs to run translated code: a context block and a dispatch table. Run,
+// Thread is what one thread of the program needs to run translated code: a context block and dispatch tables. Run,
 // Regs, Bind, Flush and Free belong to one goroutine at a time; Stop, ClearStop and Running may be called by any.
 type Thread struct {
 	m     *Machine
 	index int
 	b     *block
-	table *table
+	vec   target.Vec // level of the runs to come
+	ran   target.Vec // highest level since LoadVec
+	wide  bool       // LoadVec has seen bits above the 255th in use
+
+	// tables[v] is the dispatch table of runs at level v: it leads only to blobs that these may enter.
+	tables [target.NumVecs]*table
 
 	stop    atomic.Bool
 	retires uint64 // Machine.retires as of the last flush
@@ -52,10 +57,11 @@ func (m *Machine) NewThread() (*Thread, error) {
 		return nil, ErrNoThread
 	}
 	addr := m.blockAddr(t.index)
-	table := m.tables + uintptr(t.index)*tableSize
 	t.b = blockAt(addr)
-	t.table = tableAt(table)
-	t.table.clear(0)
+	for v := range t.tables {
+		t.tables[v] = tableAt(m.tablesAddr(t.index) + uintptr(v)*tableSize)
+		t.tables[v].clear(0)
+	}
 	t.retires = m.retires.Load()
 	b := t.b
 	*b = block{
@@ -64,13 +70,18 @@ func (m *Machine) NewThread() (*Thread, error) {
 		poll:     uint64(addr),
 		seq:      b.seq, // continues: somebody may wait for the previous owner to have left
 		epoch:    m.epoch.Load(),
-		table:    uint64(table),
+		table:    uint64(m.tablesAddr(t.index)),
 		hashMask: tableHashMask,
+
+		hostMXCSR: defaultMXCSR,
 	}
 	b.regs.Flags = flag1 | flagIF
 	m.threads[t] = struct{}{}
 	return t, nil
 }
+
+// tablesAddr is where the tables of the thread with index i are.
+func (m *Machine) tablesAddr(i int) uintptr { return m.tables + uintptr(i)*tablesSize }
 
 func (m *Machine) blockAddr(i int) uintptr { return m.blocks + pageSize + uintptr(i)*blockStride }
 
@@ -86,9 +97,11 @@ func (t *Thread) Free() {
 		panic("BUG: Thread.Free while in Run")
 	}
 	delete(m.threads, t)
-	// Back to zero pages: both less memory and the empty table that NewThread expects.
-	if err := madvise(m.tables+uintptr(t.index)*tableSize, tableSize, unix.MADV_DONTNEED); err != nil {
-		*t.table = table{}
+	// Back to zero pages: both less memory and the empty tables that NewThread expects.
+	if err := madvise(m.tablesAddr(t.index), tablesSize, unix.MADV_DONTNEED); err != nil {
+		for _, tb := range t.tables {
+			*tb = table{}
+		}
 	}
 	m.freeBlocks = append(m.freeBlocks, t.index)
 }

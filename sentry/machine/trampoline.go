@@ -16,6 +16,7 @@ const (
 	tableSetBits   = 9
 	tableSetShift  = 5 // log2(tableWays * tableEntrySize)
 	tableSize      = 1 << (tableSetBits + tableSetShift)
+	tablesSize     = uintptr(target.NumVecs) * tableSize
 	tableHashMask  = (1<<tableSetBits - 1) << tableSetShift
 	tableHashRot   = 9 // target + target rotated right by this: calls to aligned functions differ in their higher bits
 )
@@ -32,10 +33,12 @@ type trampolines struct {
 func makeTrampolines() trampolines {
 	var e emitter
 	entryTrampoline(&e)
+	loadVectorCold(&e)
 	e.align(64)
 	dispatchTrampoline(&e)
 	e.align(64)
 	exitTrampolines(&e)
+	storeVectorCold(&e)
 	t := trampolines{code: e.finish(), entry: e.labels["entry"], landing: e.labels["landing"]}
 	t.syms[target.SymSyscall] = e.labels["syscall"]
 	t.syms[target.SymDispatch] = e.labels["dispatch"]
@@ -59,6 +62,7 @@ func entryTrampoline(e *emitter) {
 	}
 	e.load(rAX, rSP, offRegFSBase)
 	e.store(rSP, target.SlotFSBase, rAX)
+	loadVector(e)
 	// Flags: OF by an addition that overflows just when it was set, the other five by SAHF, which leaves OF alone.
 	// POPF would do it in one instruction, and costs more than all of entry.
 	e.load(rAX, rSP, offFlags)
@@ -157,6 +161,7 @@ func exitTrampolines(e *emitter) {
 	e.imm32(^(flagsArith | flagRF))
 	e.raw(0x48, 0x09, 0xc8) // or rax, rcx
 	e.store(rSP, offFlags, rAX)
+	storeVector(e)
 	for _, m := range virtualRegs {
 		e.load(rAX, rSP, m.slot)
 		e.store(rSP, m.reg, rAX)

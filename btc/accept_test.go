@@ -1,0 +1,61 @@
+package btc_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"sort"
+	"testing"
+
+	"ub/btc"
+	"ub/path"
+	"ub/x86"
+)
+
+// TestVerifierTakesForms: whatever instruction the translator takes, the verifier accepts it, in whatever encoding. A form
+// that only one of them knows costs the whole path, each time.
+func TestVerifierTakesForms(t *testing.T) {
+	w := newWorld(t)
+	n := 200_000
+	if testing.Short() {
+		n /= 10
+	}
+	g := &gen{rng: rand.New(rand.NewPCG(17, 18)), base: lowBase}
+	refused := map[string]int{}
+	example := map[string]string{}
+	taken := 0
+	for range n {
+		b := g.bytes()
+		in, err := x86.Decode(b, lowBase)
+		if err != nil || in.Flow != x86.FlowNext || path.StopReason(&in) != "" {
+			continue
+		}
+		w.setCode(append(b[:in.Len:in.Len], 0xcc))
+		p, err := path.Discover([]uint64{lowBase}, w, nil, path.Limits{})
+		if err != nil {
+			continue
+		}
+		blob, err := btc.Translate(p, w.opts)
+		if err != nil {
+			continue
+		}
+		taken++
+		i, err := w.m.Install(blob)
+		if err != nil {
+			k := in.Mnemonic()
+			if refused[k]++; refused[k] == 1 {
+				example[k] = fmt.Sprintf("% x %v: %v", b[:in.Len], &in, err)
+			}
+			continue
+		}
+		w.m.Retire(i)
+	}
+	t.Logf("%d instructions taken, of %d tried", taken, n)
+	var names []string
+	for k := range refused {
+		names = append(names, k)
+	}
+	sort.Strings(names)
+	for _, k := range names {
+		t.Errorf("%s: refused %d times, for example %s", k, refused[k], example[k])
+	}
+}
