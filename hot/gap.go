@@ -99,6 +99,15 @@ type Gap struct {
 	capped    bool // a larger path has been tried and was no better
 }
 
+// Growth is how a gap's path does.
+type Growth uint8
+
+const (
+	Stable  Growth = iota
+	Growing        // more of it is being translated
+	Full           // it has met its limits
+)
+
 // maxPostponed bounds the differences that are not counted because the path is growing: under load that can take long.
 const maxPostponed = 64
 
@@ -205,16 +214,22 @@ func (g *Gap) restart() {
 	g.trials.Add(1)
 }
 
-// pair takes one difference. growing tells that more of the path is being translated,
-// long that the windows were long ones.
-func (g *Gap) pair(c *Config, now uint64, base, active *side, growing, long bool) Event {
+// pair takes one difference. growth tells how its path does, long that the windows were long ones.
+func (g *Gap) pair(c *Config, now uint64, base, active *side, growth Growth, long bool) Event {
 	if g.State != Trial && g.State != Kept || g.long && !long || g.grows.Load() != 0 {
 		return Nothing
 	}
 	g.Base = mean(g.Base, base.sum/uint64(base.n))
 	g.Active = mean(g.Active, active.sum/uint64(active.n))
 	g.base.Store(g.Base)
-	if growing && g.postponed < maxPostponed {
+	if growth == Full && active.misses*2 >= active.n && !g.capped && g.Level+1 < c.Levels {
+		// Most passes end where the path may not go on: no need to wait for a decision.
+		g.hasBelow = false
+		g.Level++
+		g.restart()
+		return Extend
+	}
+	if growth == Growing && g.postponed < maxPostponed {
 		// What it takes to miss, in a path that will be another one in a moment, says nothing.
 		g.postponed++
 		return Nothing

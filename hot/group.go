@@ -7,6 +7,7 @@ type Group struct {
 	Setbacks uint32
 	since    uint64
 
+	marginal  uint32 // pairs in a row that found bypass not much faster
 	epochs    trial
 	nextEpoch uint64
 }
@@ -22,7 +23,7 @@ func (g *Group) epochsNeeded() uint32 {
 
 // epochDue reports whether the calling thread is to make a pair of the longest windows now.
 func (g *Group) epochDue(c *Config, now uint64) bool {
-	if now < g.nextEpoch || c.EpochWarm == 0 {
+	if g.marginal < c.MinPairs || now < g.nextEpoch || c.EpochWarm == 0 {
 		return false
 	}
 	// A few at once, then few.

@@ -72,7 +72,7 @@ func (s *sim) run(d uint64, steps ...step) {
 func (s *sim) pass(st step) {
 	if s.th.Pass() && s.th.Turn(s.now) {
 		s.pairs++
-		if s.th.Settle(s.now, &s.group, func(*Gap) bool { return false }, s.changed) {
+		if s.th.Settle(s.now, &s.group, func(*Gap) Growth { return Stable }, s.changed) {
 			s.harms++
 			for _, g := range s.gaps {
 				s.group.RollBack(s.c, g, s.now)

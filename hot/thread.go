@@ -355,10 +355,10 @@ func (t *Thread) adapt(news bool) {
 	}
 }
 
-// Settle gives the differences of the pair that has just ended to the gaps and to the group. It needs their lock. growing
-// tells whether more of a gap's path is being translated. changed is called for each gap that needs something done;
+// Settle gives the differences of the pair that has just ended to the gaps and to the group. It needs their lock. growth
+// tells how a gap's path does. changed is called for each gap that needs something done;
 // it reports whether the whole group must be rolled back.
-func (t *Thread) Settle(now uint64, gr *Group, growing func(*Gap) bool, changed func(*Gap, Event)) (harm bool) {
+func (t *Thread) Settle(now uint64, gr *Group, growth func(*Gap) Growth, changed func(*Gap, Event)) (harm bool) {
 	var saved, passes, base int64
 	any, needLong, loses := false, false, false
 	for i := range t.table.tracks {
@@ -387,7 +387,7 @@ func (t *Thread) Settle(now uint64, gr *Group, growing func(*Gap) bool, changed 
 				g.Hist[k] += uint64(n)
 			}
 			e.hist = [Buckets]uint16{}
-			if ev := g.pair(t.c, now, &e.base, &e.active, growing(g), t.kind != shortPair); ev != Nothing {
+			if ev := g.pair(t.c, now, &e.base, &e.active, growth(g), t.kind != shortPair); ev != Nothing {
 				t.stirPause = 0
 				changed(g, ev)
 			}
@@ -406,8 +406,10 @@ func (t *Thread) Settle(now uint64, gr *Group, growing func(*Gap) bool, changed 
 	}
 	d := saved / passes
 	if !marginal(t.c, base, base-saved) {
+		gr.marginal = 0
 		return gr.pair(t.c, now, d)
 	}
+	gr.marginal++
 	// Other pairs of a program that is not much faster are too short to tell: what they say in favour does not count.
 	if (t.burst == 0 || gr.Setbacks > 0 && !t.alarmed) && !loses && d > 0 && gr.epochDue(t.c, now) {
 		t.nextKind, t.next = epochPair, now

@@ -94,11 +94,17 @@ func (e *engine) settle(as *addressSpace, t *hot.Thread, now uint64) {
 	}
 	var gone []*blob
 	e.counters.Add(statfile.Pairs, 1)
-	growing := func(g *hot.Gap) bool {
-		s := g.Data.(*gap).site
-		return s != nil && s.queued
+	growth := func(g *hot.Gap) hot.Growth {
+		switch s := g.Data.(*gap).site; {
+		case s == nil:
+		case s.queued:
+			return hot.Growing
+		case s.full(&e.config):
+			return hot.Full
+		}
+		return hot.Stable
 	}
-	harm := t.Settle(now, &as.group, growing, func(g *hot.Gap, ev hot.Event) {
+	harm := t.Settle(now, &as.group, growth, func(g *hot.Gap, ev hot.Event) {
 		gone = append(gone, e.gapEventLocked(g.Data.(*gap), ev)...)
 	})
 	if harm {
