@@ -43,6 +43,9 @@ type Config struct {
 	// wait for each other actively again; only after LongWarm are they what they are without bypass.
 	LongWarm           uint64
 	LongPasses, Margin uint32
+	// EpochWarm is LongWarm for pairs about a whole program that is not Margin times as fast with bypass: gVisor tries
+	// again to wait actively only after up to 200 ms. There are three of them at first, then one each EpochEvery.
+	EpochWarm, EpochEvery uint64
 	// MinSamples is how many passes of a gap in each half make a difference.
 	MinSamples uint32
 	// MinPairs and MaxPairs bound the differences that a decision rests on.
@@ -50,6 +53,8 @@ type Config struct {
 	// KeepPermille is the error, in 1/1000, at which a gap that does not pay would be kept at one look; DropPermille that
 	// at which one that pays would be given up. The latter may be larger: baseline is the safe side.
 	KeepPermille, DropPermille uint32
+	// YieldPercent is the share of passes that must reach a syscall in translated code for a gap to be kept.
+	YieldPercent uint32
 	// MinPayoff is what bypass must save per pass to be kept, in ticks: for what it costs beside the time of passes.
 	MinPayoff uint64
 	// Clip is the length up to which a pass counts as it is, MaxPass that beyond which it is taken for something that
@@ -63,6 +68,10 @@ type Config struct {
 	Retry, RetryMax uint64
 	// RetireAfter is the number of setbacks without a success at which the gap's code may be given up.
 	RetireAfter uint32
+
+	// Grow is how long a new path is bypassed without being measured, so that it can grow, after it last did; GrowMax for
+	// how long altogether.
+	Grow, GrowMax uint64
 
 	// Levels is the number of path limits to choose from. ExtendPercent is the share of passes that must end at the
 	// limits of a path before a larger one is tried.

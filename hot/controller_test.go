@@ -139,11 +139,32 @@ func TestProgramThatIsSlowerAsAWhole(t *testing.T) {
 		return s
 	}
 	base, s := run(noBypass), run(testConfig())
-	if s.group.Setbacks == 0 {
+	if s.harms == 0 {
 		t.Error("the harm was not seen")
 	}
 	if b, p := base.perPass(), s.perPass(); p > 1.02*b {
 		t.Errorf("%.0f ns per pass, %.0f without bypass", p, b)
+	}
+}
+
+// Without bypass crossings become cheap, but only after 250 ms: bypass seems to pay, and does not.
+func TestCheapCrossingsThatBypassPrevents(t *testing.T) {
+	run := func(c Config, btc uint64) *sim {
+		s := newSim(c, 3)
+		s.spin, s.spinAfter = 500, 250*ms
+		s.run(60_000*ms, step{key: 0x1000, user: 1_000, btc: btc, in: 300})
+		return s
+	}
+	base, s := run(noBypass, 3_000), run(testConfig(), 3_000)
+	if s.harms == 0 {
+		t.Error("the harm was not seen")
+	}
+	if b, p := base.perPass(), s.perPass(); p > 1.12*b { // over a minute, ever less later
+		t.Errorf("%.0f ns per pass, %.0f without bypass", p, b)
+	}
+	// The same, but bypass is faster than cheap crossings as well.
+	if s := run(testConfig(), 800); s.state(0x1000) != Kept {
+		t.Errorf("%v, with 0.8 µs instead of 1.5", s.state(0x1000))
 	}
 }
 

@@ -29,10 +29,11 @@ const (
 	WhyLongPass     // rare long passes cost more than the others save
 	WhyGroup        // the program's thread group as a whole was slower
 	WhyCallers      // it did not pay for all callers together
+	WhyNoEnd        // bypass seldom reaches the next syscall
 )
 
 func (w Why) String() string {
-	return name(int(w), "", "saves time", "slower", "no gain", "long passes are slower", "the program was slower", "mixed callers")
+	return name(int(w), "", "saves time", "slower", "no gain", "long passes are slower", "the program was slower", "mixed callers", "seldom reaches a syscall")
 }
 
 func name(i int, names ...string) string {
@@ -68,6 +69,7 @@ type Gap struct {
 	trials atomic.Uint32 // begun
 	base   atomic.Uint64 // Base, for threads
 	retry  atomic.Uint64 // RetryAt for threads, 0 when there is nothing to try again
+	grows  atomic.Uint64 // until when the path is given time to grow, 0 when it is not
 	early  atomic.Uint64 // when it may be tried again if the program does something else
 
 	State State
@@ -86,7 +88,8 @@ type Gap struct {
 	Data any
 
 	trial     trial
-	long      bool // only pairs with long windows count
+	growEnd   uint64 // no more of that after this
+	long      bool   // only pairs with long windows count
 	postponed uint32
 	passes    uint64 // with bypass, in this trial; and how many of them ended at the path's limits
 	misses    uint64
@@ -95,6 +98,15 @@ type Gap struct {
 	hasBelow  bool
 	capped    bool // a larger path has been tried and was no better
 }
+
+// Growth is how a gap's path does.
+type Growth uint8
+
+const (
+	Stable  Growth = iota
+	Growing        // more of it is being translated
+	Full           // it has met its limits
+)
 
 // maxPostponed bounds the differences that are not counted because the path is growing: under load that can take long.
 const maxPostponed = 64
@@ -120,8 +132,31 @@ func (g *Gap) HasCode(c *Config, now uint64) {
 		g.enter(Kept, WhyNone, now)
 		return
 	}
+	fresh := g.State == Waiting
 	g.capped, g.hasBelow, g.long = false, false, false
 	g.enter(Trial, WhyNone, now)
+	if g.growEnd = now; fresh {
+		g.growEnd += c.GrowMax
+		g.grow(c, now)
+	}
+}
+
+// grow bypasses the gap in all but baseline windows for a while. A new path has ends everywhere, and each must be met a few times
+// before it is extended: in active windows alone that would take long, and be all that they show.
+func (g *Gap) grow(c *Config, now uint64) {
+	if now < g.growEnd {
+		g.grows.Store(min(now+c.Grow, g.growEnd))
+		g.gate.Store(GateKept)
+	}
+}
+
+// Settled ends that: now it is measured.
+func (g *Gap) Settled() {
+	if g.grows.Load() != 0 && g.State == Trial {
+		g.grows.Store(0)
+		g.gate.Store(GateTrial)
+		g.restart()
+	}
 }
 
 // NoCode tells that the gap's code is gone, for reasons that have nothing to do with what it saves.
@@ -132,9 +167,12 @@ func (g *Gap) NoCode(now uint64) {
 }
 
 // Grown tells that the gap's path is another one: what is known of it does not hold any more.
-func (g *Gap) Grown() {
+func (g *Gap) Grown(c *Config, now uint64) {
 	if g.State == Trial || g.State == Kept {
 		g.restart()
+	}
+	if g.State == Trial {
+		g.grow(c, now)
 	}
 }
 
@@ -164,6 +202,7 @@ func (g *Gap) enter(s State, w Why, now uint64) {
 		g.restart()
 	}
 	g.early.Store(now + g.RetryAt/4 - now/4) // a quarter of the delay
+	g.grows.Store(0)
 	g.retry.Store(retry)
 	g.gate.Store(gate)
 }
@@ -175,21 +214,30 @@ func (g *Gap) restart() {
 	g.trials.Add(1)
 }
 
-// pair takes one difference. growing tells that more of the path is being translated,
-// long that the windows were long ones.
-func (g *Gap) pair(c *Config, now uint64, base, active *side, growing, long bool) Event {
-	if g.State != Trial && g.State != Kept || g.long && !long {
+// pair takes one difference. growth tells how its path does, long that the windows were long ones.
+func (g *Gap) pair(c *Config, now uint64, base, active *side, growth Growth, long bool) Event {
+	if g.State != Trial && g.State != Kept || g.long && !long || g.grows.Load() != 0 {
 		return Nothing
 	}
 	g.Base = mean(g.Base, base.sum/uint64(base.n))
 	g.Active = mean(g.Active, active.sum/uint64(active.n))
 	g.base.Store(g.Base)
-	if growing && g.postponed < maxPostponed {
+	if growth == Full && active.misses*2 >= active.n && !g.capped && g.Level+1 < c.Levels {
+		// Most passes end where the path may not go on: no need to wait for a decision.
+		g.hasBelow = false
+		g.Level++
+		g.restart()
+		return Extend
+	}
+	if growth == Growing && g.postponed < maxPostponed {
 		// What it takes to miss, in a path that will be another one in a moment, says nothing.
 		g.postponed++
 		return Nothing
 	}
 	g.trial.add(c, base, active)
+	if g.passes > 1<<12 {
+		g.passes, g.misses, g.ends = g.passes/2, g.misses/2, g.ends/2 // what counts is how it is now
+	}
 	g.passes += uint64(active.n)
 	g.misses += uint64(active.misses)
 	g.ends += uint64(active.misses) + uint64(active.stops)
@@ -198,6 +246,10 @@ func (g *Gap) pair(c *Config, now uint64, base, active *side, growing, long bool
 		g.long = true
 		g.restart()
 		return Nothing
+	}
+	if g.trial.n >= c.MinPairs/2 && !g.yields(c) {
+		// Whatever the windows say: what does not save a crossing saves nothing.
+		return g.lost(c, now, c.DropPermille)
 	}
 	if g.State == Kept {
 		return g.recheck(c, now)
@@ -271,6 +323,8 @@ func (g *Gap) lost(c *Config, now uint64, permille uint32) Event {
 	}
 	why := WhyNoGain
 	switch losses := g.trial.n - g.trial.last(c, g.trial.n); {
+	case !g.yields(c):
+		why = WhyNoEnd
 	case unlikely(losses, g.trial.n, permille):
 		why = WhySlower
 	case g.trial.payoff() < 0:
@@ -278,6 +332,11 @@ func (g *Gap) lost(c *Config, now uint64, permille uint32) Event {
 	}
 	g.RollBack(c, now, why)
 	return Changed
+}
+
+// yields reports whether enough passes reach a syscall.
+func (g *Gap) yields(c *Config) bool {
+	return (g.passes-g.ends)*100 >= g.passes*uint64(c.YieldPercent)
 }
 
 func (g *Gap) shrink() Event {

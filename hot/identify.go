@@ -42,6 +42,7 @@ const (
 	Long                     // the gap was long
 	Short                    // short, the site needs more of them
 	Candidate                // short, and now the site is a candidate; counting starts again for it
+	Settled                  // a new path has not grown for a while
 	Due                      // a gap that was rolled back may be tried again
 )
 

@@ -16,8 +16,13 @@ type sim struct {
 	wake     uint64  // what one costs more when the last passes were bypassed
 	noise    float64 // share of passes during which something else has the CPU, for 2 ms
 
+	spin      uint64 // what a crossing costs after spinAfter ticks without bypass, if not 0
+	spinAfter uint64
+	bypassed  uint64 // when a pass was last bypassed
+
 	asleep                        int // bypassed passes in a row
 	passes, entered, timed, pairs int
+	harms                         int
 	inGaps                        uint64 // ticks spent in gaps
 	changes                       []change
 	found                         map[uint64]uint64 // when a site became a candidate
@@ -42,9 +47,9 @@ type step struct {
 func testConfig() Config {
 	return Config{
 		Controller: true, SampleMin: 16, SampleMax: 512, QuietSamples: 16, MinRate: 2500, Second: 1e9, Short: 8000, MaxCrossing: 20_000,
-		MinShort: 32, MinShortPercent: 6, Window: 500e6, WindowPasses: 32, WarmPasses: 8, LongWarm: 20e6, LongPasses: 128, Margin: 8,
-		MinSamples: 4, MinPairs: 6, MaxPairs: 24, KeepPermille: 20, DropPermille: 100, MinPayoff: 50, Clip: 50e3, MaxPass: 10e6,
-		Burst: 16, Recheck: 100e6, Retry: 500e6, RetryMax: 60e9, RetireAfter: 6, Levels: 3, ExtendPercent: 10,
+		MinShort: 16, MinShortPercent: 6, Window: 500e6, WindowPasses: 32, WarmPasses: 8, LongWarm: 20e6, EpochWarm: 300e6, EpochEvery: 30e9, LongPasses: 128, Margin: 8,
+		MinSamples: 4, MinPairs: 6, MaxPairs: 24, KeepPermille: 20, DropPermille: 100, YieldPercent: 20, MinPayoff: 50, Clip: 50e3, MaxPass: 10e6,
+		Burst: 16, Recheck: 100e6, Grow: 10e6, GrowMax: 60e6, Retry: 500e6, RetryMax: 60e9, RetireAfter: 6, Levels: 3, ExtendPercent: 10,
 	}
 }
 
@@ -67,7 +72,8 @@ func (s *sim) run(d uint64, steps ...step) {
 func (s *sim) pass(st step) {
 	if s.th.Pass() && s.th.Turn(s.now) {
 		s.pairs++
-		if s.th.Settle(s.now, &s.group, func(*Gap) bool { return false }, s.changed) {
+		if s.th.Settle(s.now, &s.group, func(*Gap) Growth { return Stable }, s.changed) {
+			s.harms++
 			for _, g := range s.gaps {
 				s.group.RollBack(s.c, g, s.now)
 			}
@@ -88,13 +94,18 @@ func (s *sim) pass(st step) {
 		if exit == ExitNative {
 			took += st.user
 		}
-		took += s.crossing
+		if s.spin != 0 && s.now-s.bypassed > s.spinAfter {
+			took += s.spin
+		} else {
+			took += s.crossing
+		}
 		if s.asleep > 8 {
 			took += s.wake
 		}
 		s.asleep = 0
 	} else {
 		s.asleep++
+		s.bypassed = s.now
 	}
 	took += uint64(s.rng.Int64N(int64(took/10 + 1)))
 	if s.rng.Float64() < s.noise {
@@ -113,6 +124,8 @@ func (s *sim) pass(st step) {
 				s.gaps[st.key] = g
 				g.HasCode(s.c, s.now)
 			}
+		case Settled:
+			g.Settled()
 		case Due:
 			g.Again(s.c, s.now)
 		}

@@ -21,6 +21,15 @@ const (
 	baseline             // half a pair: measured; nothing is bypassed
 )
 
+// kind is how long the windows of a pair are.
+type kind uint8
+
+const (
+	shortPair kind = iota
+	longPair       // long enough for crossings to be what they are without bypass, mostly
+	epochPair      // and in any case
+)
+
 // Thread is the identifier and the schedule of one thread of the program. It needs no lock.
 //
 // Its passes (gaps gone through) form stretches, of which each has a mode. Pass and the other small methods are for every
@@ -36,8 +45,9 @@ type Thread struct {
 	half      uint8  // of the pair: 0 or 1
 	wants     bool   // a gap on trial or kept was seen: pairs make sense
 	busy      bool   // the thread makes many syscalls
-	long      bool   // the present pair is one with long windows
-	longer    bool   // the next pair is to be one
+	kind      kind   // of the present pair
+	nextKind  kind
+	alarmed   bool // the present burst is for news that a sample brought
 	rng       uint32
 	dist      uint32 // mean distance of samples
 	quiet     uint32 // samples without news at this distance
@@ -84,7 +94,7 @@ func (t *Thread) Busy() bool       { return t.busy }
 // Reset forgets gaps, because the thread is in another address space.
 func (t *Thread) Reset() {
 	t.table = table{}
-	t.wants, t.longer = false, false
+	t.wants, t.nextKind = false, shortPair
 	t.mode, t.warmUntil = free, 0 // a pair that was begun is void
 	t.setFloor(free)
 	t.dist, t.quiet = t.c.SampleMin, 0
@@ -141,7 +151,7 @@ func (t *Thread) Turn(now uint64) (pair bool) {
 	}
 	if t.wants && now >= t.next && t.c.Controller {
 		t.began = now
-		t.half, t.long = 0, t.longer
+		t.half, t.kind = 0, t.nextKind
 		// In random order, so that no rhythm of the program's favours one.
 		t.startWindow(active+mode(t.random()&1), now)
 		return pair
@@ -167,8 +177,13 @@ func (t *Thread) sample() {
 const warmStep = 64
 
 func (t *Thread) startWindow(m mode, now uint64) {
-	if t.long {
+	switch t.kind {
+	case longPair:
 		t.warmUntil = now + t.c.LongWarm
+	case epochPair:
+		t.warmUntil = now + t.c.EpochWarm
+	}
+	if t.warmUntil != 0 {
 		t.start(m, warmStep)
 		return
 	}
@@ -190,7 +205,7 @@ func (t *Thread) endPair(now uint64) {
 // Stir has the thread look closely for a while: something has changed.
 func (t *Thread) Stir(now uint64) {
 	t.dist, t.quiet = t.c.SampleMin, 0
-	t.burst, t.spacing, t.next = t.c.Burst, 0, now
+	t.burst, t.spacing, t.next, t.alarmed = t.c.Burst, 0, now, false
 	t.wants = true
 }
 
@@ -199,9 +214,10 @@ func (t *Thread) alarm(now uint64) {
 	if now-t.stirred < t.stirPause {
 		return
 	}
-	t.stirPause = min(max(2*t.stirPause, t.c.Recheck), t.c.RetryMax)
+	t.stirPause = min(max(2*t.stirPause, t.c.Recheck), 20*t.c.Recheck)
 	t.stirred = now
 	t.Stir(now)
+	t.alarmed = true
 }
 
 // Record takes a measured pass: key names the site, and the caller if that counts; g is the gap if there is one. took is
@@ -209,16 +225,25 @@ func (t *Thread) alarm(now uint64) {
 func (t *Thread) Record(key uint64, g *Gap, exit Exit, began, took uint64) Verdict {
 	e, fresh := t.table.find(key, began)
 	e.gap, e.at = g, began
-	gate := GateNative
+	gate, grows := GateNative, uint64(0)
 	if g != nil {
-		if gate = g.Gate(); gate >= GateTrial {
+		grows = g.grows.Load()
+		if gate = g.Gate(); gate >= GateTrial && grows == 0 {
 			t.wants = true
 		}
 		if n := g.trials.Load(); n != e.trial {
 			// Somebody has begun a trial: take part.
 			e.trial, e.levels, e.run, e.bad = n, 0, 0, 0
+			t.stirPause = 0
 			t.Stir(began)
+			t.wants = grows == 0
 		}
+	}
+	if grows != 0 {
+		if began >= grows {
+			return Settled
+		}
+		return None
 	}
 	var v Verdict
 	switch t.mode {
@@ -284,8 +309,8 @@ func (e *track) rare(c *Config, now uint64) bool {
 func (t *Thread) revisit(e *track, now, took uint64) (v Verdict, news bool) {
 	const first, enough = 32, 12
 	e.count(took)
-	short := took <= t.limit(took)
-	if short && now >= e.gap.retry.Load() {
+	isShort := took <= t.limit(took)
+	if isShort && now >= e.gap.retry.Load() {
 		return Due, true
 	}
 	if e.levels < first {
@@ -293,7 +318,7 @@ func (t *Thread) revisit(e *track, now, took uint64) (v Verdict, news bool) {
 		e.level = uint64(int64(e.level) + (int64(took)-int64(e.level))/int64(e.levels))
 		return Short, true
 	}
-	if !short || 3*took > 2*e.level {
+	if !isShort || 3*took > 2*e.level {
 		e.run = 0
 		return Short, false
 	}
@@ -330,12 +355,12 @@ func (t *Thread) adapt(news bool) {
 	}
 }
 
-// Settle gives the differences of the pair that has just ended to the gaps and to the group. It needs their lock. growing
-// tells whether more of a gap's path is being translated. changed is called for each gap that needs something done;
+// Settle gives the differences of the pair that has just ended to the gaps and to the group. It needs their lock. growth
+// tells how a gap's path does. changed is called for each gap that needs something done;
 // it reports whether the whole group must be rolled back.
-func (t *Thread) Settle(now uint64, gr *Group, growing func(*Gap) bool, changed func(*Gap, Event)) (harm bool) {
+func (t *Thread) Settle(now uint64, gr *Group, growth func(*Gap) Growth, changed func(*Gap, Event)) (harm bool) {
 	var saved, passes, base int64
-	any, long := false, false
+	any, needLong, loses := false, false, false
 	for i := range t.table.tracks {
 		e := &t.table.tracks[i]
 		if e.key == 0 || e.active.n == 0 && e.base.n == 0 {
@@ -347,7 +372,12 @@ func (t *Thread) Settle(now uint64, gr *Group, growing func(*Gap) bool, changed 
 		if e.gap == nil || e.gap.State != Trial {
 			n := int64(e.active.n + e.base.n)
 			b, a := e.base.mean(), e.active.mean()
-			saved += n * (b - a)
+			d := b - a
+			if e.gap != nil && e.gap.State == Kept && t.kind != epochPair && d < 0 {
+				// Should it have come to lose, that is its own affair.
+				d, loses = 0, true
+			}
+			saved += n * d
 			base += n * b
 			passes += n
 		}
@@ -357,26 +387,40 @@ func (t *Thread) Settle(now uint64, gr *Group, growing func(*Gap) bool, changed 
 				g.Hist[k] += uint64(n)
 			}
 			e.hist = [Buckets]uint16{}
-			if ev := g.pair(t.c, now, &e.base, &e.active, growing(g), t.long); ev != Nothing {
+			if ev := g.pair(t.c, now, &e.base, &e.active, growth(g), t.kind != shortPair); ev != Nothing {
 				t.stirPause = 0
 				changed(g, ev)
 			}
-			long = long || g.long && g.Gate() >= GateTrial
+			needLong = needLong || g.long && g.Gate() >= GateTrial
 		}
 		e.active, e.base = side{}, side{}
 	}
-	t.longer = long
+	if t.nextKind = shortPair; needLong {
+		t.nextKind = longPair
+	}
+	if loses && t.burst == 0 {
+		t.alarm(now)
+	}
 	if !any || passes == 0 {
 		return false
 	}
-	if marginal(t.c, base, base-saved) {
-		// That is not worth a burst, unless there has been harm before.
-		t.longer = long || t.burst == 0 || gr.Setbacks > 0
-		if !t.long {
-			return false
-		}
+	d := saved / passes
+	if !marginal(t.c, base, base-saved) {
+		gr.marginal = 0
+		return gr.pair(t.c, now, d)
 	}
-	return gr.pair(t.c, now, saved/passes)
+	gr.marginal++
+	// Other pairs of a program that is not much faster are too short to tell: what they say in favour does not count.
+	if (t.burst == 0 || gr.Setbacks > 0 && !t.alarmed) && !loses && d > 0 && gr.epochDue(t.c, now) {
+		t.nextKind, t.next = epochPair, now
+	}
+	switch {
+	case t.kind == epochPair:
+		return gr.epoch(t.c, now, d, base/passes)
+	case t.kind == longPair || d < 0:
+		return gr.pair(t.c, now, d)
+	}
+	return false
 }
 
 // marginal reports whether bypass is not much faster, so that the baseline must be known well.

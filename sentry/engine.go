@@ -118,7 +118,7 @@ const (
 func newEngine(a arena, config statfile.Config, stats *statfile.File) *engine {
 	e := &engine{
 		config:      config,
-		policy:      policyConfig(&config),
+		policy:      config.Policy(ticksPerMicro()),
 		stats:       stats,
 		counters:    stats.Counters(),
 		arena:       a,

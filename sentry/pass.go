@@ -64,6 +64,8 @@ func (c *threadContext) endPass(as *addressSpace, rip uint64) {
 	case hot.Candidate:
 		c.n[nShort]++
 		as.e.nominate(as, rip, c.stack(as, c.pass.rsp, maxSnapshot))
+	case hot.Settled:
+		as.e.settled(c.pass.gap)
 	case hot.Due:
 		as.e.again(c.pass.gap, c.stack(as, c.pass.rsp, maxStack))
 	}

@@ -9,44 +9,6 @@ import (
 	"ub/sentry/statfile"
 )
 
-// policyConfig is the configuration in ticks.
-func policyConfig(c *statfile.Config) hot.Config {
-	const ms = 1_000_000
-	return hot.Config{
-		Controller:      c.Controller != 0,
-		SampleMin:       uint32(c.SampleEvery),
-		SampleMax:       uint32(c.SampleMax),
-		QuietSamples:    uint32(c.QuietSamples),
-		MinRate:         c.MinRate,
-		Second:          nsToTicks(1000 * ms),
-		Short:           nsToTicks(c.ShortGapNS),
-		MaxCrossing:     nsToTicks(c.MaxCrossingNS),
-		MinShort:        uint32(c.MinShort),
-		MinShortPercent: uint32(c.MinShortPercent),
-		Window:          nsToTicks(c.WindowMS * ms),
-		WindowPasses:    uint32(c.WindowPasses),
-		WarmPasses:      uint32(c.WarmPasses),
-		LongPasses:      uint32(c.LongPasses),
-		LongWarm:        nsToTicks(c.LongWarmUS * 1000),
-		Margin:          uint32(c.Margin),
-		MinSamples:      uint32(c.MinSamples),
-		MinPairs:        uint32(c.MinPairs),
-		MaxPairs:        uint32(c.MaxPairs),
-		KeepPermille:    uint32(c.KeepPermille),
-		DropPermille:    uint32(c.DropPermille),
-		MinPayoff:       c.MinPayoffNS * ticksPerMicro() / 1000,
-		Clip:            nsToTicks(c.ClipNS),
-		MaxPass:         nsToTicks(c.MaxPassUS * 1000),
-		Burst:           uint32(c.BurstPairs),
-		Recheck:         nsToTicks(c.RecheckMS * ms),
-		Retry:           nsToTicks(c.RetryMS * ms),
-		RetryMax:        nsToTicks(c.RetryMaxMS * ms),
-		RetireAfter:     uint32(c.RetireAfter),
-		Levels:          uint32(c.PathLevels),
-		ExtendPercent:   uint32(c.ExtendPercent),
-	}
-}
-
 // gap is what the platform and the policy know of the gaps behind a site, or of those of one caller.
 type gap struct {
 	hot.Gap
@@ -132,11 +94,17 @@ func (e *engine) settle(as *addressSpace, t *hot.Thread, now uint64) {
 	}
 	var gone []*blob
 	e.counters.Add(statfile.Pairs, 1)
-	growing := func(g *hot.Gap) bool {
-		s := g.Data.(*gap).site
-		return s != nil && s.queued
+	growth := func(g *hot.Gap) hot.Growth {
+		switch s := g.Data.(*gap).site; {
+		case s == nil:
+		case s.queued:
+			return hot.Growing
+		case s.full(&e.config):
+			return hot.Full
+		}
+		return hot.Stable
 	}
-	harm := t.Settle(now, &as.group, growing, func(g *hot.Gap, ev hot.Event) {
+	harm := t.Settle(now, &as.group, growth, func(g *hot.Gap, ev hot.Event) {
 		gone = append(gone, e.gapEventLocked(g.Data.(*gap), ev)...)
 	})
 	if harm {
@@ -195,6 +163,15 @@ func (e *engine) wantedLocked(s *site) bool {
 		}
 	}
 	return false
+}
+
+// settled has a gap's path measured.
+func (e *engine) settled(g *gap) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if g.site == nil || !g.site.queued {
+		g.Settled()
+	}
 }
 
 // again gives a gap that was rolled back another trial. One that is of all callers of a site is split up then, if they can
@@ -267,7 +244,7 @@ func (e *engine) grownLocked(s *site) {
 	for _, g := range s.as.gaps {
 		if en, ok := t.entries[g.key.rip]; ok && en.site == s {
 			g.site = s
-			g.Grown()
+			g.Grown(&e.policy, e.ticks())
 		}
 	}
 }

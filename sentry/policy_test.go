@@ -28,12 +28,7 @@ func newClocked(t *testing.T) *clocked {
 	k := &clocked{rig: r, now: 1000 * clockedMS, native: 5000, btc: 100, reason: machine.ExitSyscall}
 	c := statfile.DefaultConfig()
 	r.e.config = c
-	r.e.policy = policyConfig(&c)
-	scale := func(v *uint64) { *v = ticksToNSForTest(*v) }
-	for _, v := range []*uint64{&r.e.policy.Second, &r.e.policy.Short, &r.e.policy.MaxCrossing, &r.e.policy.Window, &r.e.policy.LongWarm,
-		&r.e.policy.MinPayoff, &r.e.policy.Clip, &r.e.policy.MaxPass, &r.e.policy.Recheck, &r.e.policy.Retry, &r.e.policy.RetryMax} {
-		scale(v)
-	}
+	r.e.policy = c.Policy(1000)
 	r.e.ticks = func() uint64 { return k.now }
 	r.c = newContext(r.p, r.inner)
 	r.inner.native = func(regs *arch.Registers) error {
@@ -52,8 +47,6 @@ func newClocked(t *testing.T) *clocked {
 	r.distinct(0x1100)
 	return k
 }
-
-func ticksToNSForTest(t uint64) uint64 { return t * 1000 / ticksPerMicro() }
 
 // pass goes through the gap until ms milliseconds are over.
 func (k *clocked) pass(ms uint64) {

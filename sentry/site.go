@@ -87,6 +87,12 @@ func (s *site) limits(c *statfile.Config) (l path.Limits, extensions int) {
 		int(c.MaxExtensions >> shift)
 }
 
+// full reports whether the path has been extended as often as it may.
+func (s *site) full(c *statfile.Config) bool {
+	_, n := s.limits(c)
+	return s.extended >= n
+}
+
 // last reports whether there is no larger path than that of the site's level.
 func (s *site) last(c *statfile.Config) bool { return uint64(s.level)+1 >= c.PathLevels }
 

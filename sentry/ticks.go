@@ -17,10 +17,5 @@ var ticksPerMicro = sync.OnceValue(func() uint64 {
 	return max(1, c*1000/uint64(d.Nanoseconds()))
 })
 
-// nsToTicks converts without overflow for anything up to years.
-func nsToTicks(ns uint64) uint64 {
-	return ns / 1000 * ticksPerMicro()
-}
-
 // ticksToNS converts differences of less than a day.
 func ticksToNS(t int64) int64 { return t * 1000 / int64(ticksPerMicro()) }

@@ -68,8 +68,7 @@ func (e *engine) step() bool {
 	root := s
 	if r.from != 0 {
 		if b := e.ownerLocked(as, r.from); b != nil {
-			_, extensions := b.root.limits(&e.config)
-			full := b.root.extended >= extensions
+			full := b.root.full(&e.config)
 			if full && e.config.Controller != 0 && !b.root.last(&e.config) {
 				s.queued = false
 				if s.state == statfile.Candidate {

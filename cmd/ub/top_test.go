@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -62,11 +63,11 @@ func TestTopAndMetrics(t *testing.T) {
 	if !strings.Contains(string(text), "ub_gaps{state=\"kept\"}") {
 		t.Errorf("metrics:\n%s", text)
 	}
-	cmd.Process.Kill()
+	cmd.Process.Signal(syscall.SIGINT)
 	cmd.Wait()
 	ended = true
 	if r := ub(t, "top", "--once", id); r.status != 125 || !strings.Contains(r.stderr, "no sandbox") {
-		t.Errorf("of a sandbox that is gone: %+v", r)
+		t.Errorf("of a sandbox that has ended: %+v", r)
 	}
 }
 

@@ -61,6 +61,11 @@ type Config struct {
 	LongPasses uint64
 	LongWarmUS uint64
 	Margin     uint64
+	// EpochWarmMS is the same in milliseconds for pairs about a whole program that is not Margin times as fast: gVisor
+	// waits actively for crossings, which makes them ten times as fast, but tries that again only after up to 200 ms.
+	// There are three such pairs at first, then one each EpochEveryMS milliseconds. 0: none.
+	EpochWarmMS  uint64
+	EpochEveryMS uint64
 	// MinSamples is how many passes of a gap in each half make a difference.
 	MinSamples uint64
 	// MinPairs and MaxPairs bound the differences that a decision rests on.
@@ -70,6 +75,9 @@ type Config struct {
 	// given up; DropPermille that at which one on trial is rolled back.
 	KeepPermille uint64
 	DropPermille uint64
+	// YieldPercent is the share of passes that must reach a syscall in translated code for a gap to be kept: those that do
+	// not save nothing, whatever else made a window fast.
+	YieldPercent uint64
 	// MinPayoffNS is what bypass must save per pass, in nanoseconds.
 	MinPayoffNS uint64
 	// ClipNS is the length in nanoseconds up to which passes are compared as they are; longer ones are looked at apart.
@@ -85,6 +93,10 @@ type Config struct {
 	RetryMS     uint64
 	RetryMaxMS  uint64
 	RetireAfter uint64
+	// GrowMS is for how many milliseconds after it last grew a new path is bypassed without being measured, GrowMaxMS for
+	// how many altogether.
+	GrowMS    uint64
+	GrowMaxMS uint64
 	// PathLevels is the number of limits that a path may have: MaxPathInsts, MaxPathBlocks and MaxExtensions, half of
 	// each, a quarter, and so on. It begins with the smallest; a larger one is tried when ExtendPercent of the passes
 	// end at the limits.
@@ -108,7 +120,7 @@ func DefaultConfig() Config {
 		MinRate:         2500,
 		ShortGapNS:      8000,
 		MaxCrossingNS:   20_000,
-		MinShort:        32,
+		MinShort:        16,
 		MinShortPercent: 6,
 		WindowMS:        500,
 		MaxPathBlocks:   256,
@@ -123,11 +135,14 @@ func DefaultConfig() Config {
 		LongPasses:      128,
 		LongWarmUS:      20_000,
 		Margin:          8,
+		EpochWarmMS:     300,
+		EpochEveryMS:    30_000,
 		MinSamples:      4,
 		MinPairs:        6,
 		MaxPairs:        24,
 		KeepPermille:    20,
 		DropPermille:    100,
+		YieldPercent:    20,
 		MinPayoffNS:     50,
 		ClipNS:          50_000,
 		MaxPassUS:       10_000,
@@ -136,6 +151,8 @@ func DefaultConfig() Config {
 		RetryMS:         500,
 		RetryMaxMS:      60_000,
 		RetireAfter:     6,
+		GrowMS:          5,
+		GrowMaxMS:       60,
 		PathLevels:      3,
 		ExtendPercent:   10,
 		MaxExtensions:   48,
@@ -150,9 +167,9 @@ func (c *Config) fields() []*uint64 {
 		&c.SampleEvery, &c.SampleMax, &c.QuietSamples, &c.MinRate, &c.ShortGapNS, &c.MaxCrossingNS, &c.MinShort, &c.MinShortPercent, &c.WindowMS,
 		&c.MaxPathBlocks, &c.MaxPathInsts, &c.MaxBlobs, &c.MaxBlobBytes,
 		&c.TrialEntries, &c.MinYieldPercent,
-		&c.Controller, &c.WindowPasses, &c.WarmPasses, &c.LongPasses, &c.LongWarmUS, &c.Margin, &c.MinSamples, &c.MinPairs, &c.MaxPairs, &c.KeepPermille, &c.DropPermille,
-		&c.MinPayoffNS, &c.ClipNS, &c.MaxPassUS, &c.BurstPairs, &c.RecheckMS, &c.RetryMS, &c.RetryMaxMS, &c.RetireAfter,
-		&c.PathLevels, &c.ExtendPercent, &c.MaxExtensions,
+		&c.Controller, &c.WindowPasses, &c.WarmPasses, &c.LongPasses, &c.LongWarmUS, &c.Margin, &c.EpochWarmMS, &c.EpochEveryMS, &c.MinSamples, &c.MinPairs, &c.MaxPairs, &c.KeepPermille, &c.DropPermille,
+		&c.YieldPercent, &c.MinPayoffNS, &c.ClipNS, &c.MaxPassUS, &c.BurstPairs, &c.RecheckMS, &c.RetryMS, &c.RetryMaxMS, &c.RetireAfter,
+		&c.GrowMS, &c.GrowMaxMS, &c.PathLevels, &c.ExtendPercent, &c.MaxExtensions,
 		&c.Journal,
 	}
 }
@@ -186,11 +203,14 @@ func (c Config) Check() error {
 		{"LongPasses", c.LongPasses, 1, 1 << 16},
 		{"LongWarmUS", c.LongWarmUS, 0, 1 << 32},
 		{"Margin", c.Margin, 1, 100},
+		{"EpochWarmMS", c.EpochWarmMS, 0, 1 << 32},
+		{"EpochEveryMS", c.EpochEveryMS, 1, 1 << 32},
 		{"MinSamples", c.MinSamples, 1, 1 << 16},
 		{"MinPairs", c.MinPairs, 2, c.MaxPairs},
 		{"MaxPairs", c.MaxPairs, 2, 32},
 		{"KeepPermille", c.KeepPermille, 1, 500},
 		{"DropPermille", c.DropPermille, 1, 500},
+		{"YieldPercent", c.YieldPercent, 0, 100},
 		{"MinPayoffNS", c.MinPayoffNS, 0, 1 << 32},
 		{"ClipNS", c.ClipNS, 1, 1 << 32},
 		{"MaxPassUS", c.MaxPassUS, c.ClipNS/1000 + 1, 1 << 32},
@@ -199,6 +219,8 @@ func (c Config) Check() error {
 		{"RetryMS", c.RetryMS, 1, 1 << 32},
 		{"RetryMaxMS", c.RetryMaxMS, c.RetryMS, 1 << 32},
 		{"RetireAfter", c.RetireAfter, 1, 1 << 20},
+		{"GrowMS", c.GrowMS, 0, 1 << 32},
+		{"GrowMaxMS", c.GrowMaxMS, 0, 1 << 32},
 		{"PathLevels", c.PathLevels, 1, 8},
 		{"ExtendPercent", c.ExtendPercent, 1, 100},
 		{"MaxExtensions", c.MaxExtensions, 0, 1 << 10},
