@@ -52,7 +52,7 @@ switch between processes ("userspace bypass"). Results are the same; only time d
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w; `%s --help` lists what there is", err, cmd.CommandPath())
 	})
-	root.AddCommand(runCommand(), disasmCommand(), versionCommand())
+	root.AddCommand(runCommand(), profileCommand(), disasmCommand(), versionCommand())
 	return root
 }
 

@@ -1,0 +1,38 @@
+package profile
+
+import "time"
+
+// Window lengths. A window starts short, so that a program that makes nothing but system calls is asked for little at a
+// time, and gets longer while there is budget left.
+const (
+	minWindow = 4 * time.Millisecond
+	maxWindow = 8 * time.Millisecond
+	// maxAttachCost bounds what attaching and detaching is charged: it interrupts each CPU for less than that. How long
+	// the calls take says little, for they wait for grace periods.
+	maxAttachCost = time.Millisecond
+)
+
+// pacer decides when there is a window. It keeps an account of the time that windows have cost the thread that was slowed
+// down most, and opens no window before that is below a share of the time that has passed. This needs no guess of what the
+// programs will do next, and holds for every program of the machine.
+type pacer struct {
+	budget float64       // share of time
+	probe  time.Duration // cost of a window per system call
+	spent  time.Duration
+}
+
+// charge books a piece of a window of length d in which a CPU has made at most calls system calls, and returns its cost. No
+// thread can lose more than all of it.
+func (p *pacer) charge(d time.Duration, calls uint64) time.Duration {
+	cost := min(time.Duration(calls)*p.probe, d)
+	p.spent += cost
+	return cost
+}
+
+// chargeAttach books attaching or detaching that took d.
+func (p *pacer) chargeAttach(d time.Duration) { p.spent += min(d, maxAttachCost) }
+
+// wait returns how long it takes, a time elapsed after the begin, until there is budget again.
+func (p *pacer) wait(elapsed time.Duration) time.Duration {
+	return max(time.Duration(float64(p.spent)/p.budget)-elapsed, 0)
+}
