@@ -6,7 +6,7 @@ GO ?= go
 GOBUILD := CGO_ENABLED=0 $(GO) build -buildvcs=false
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build test lint demo bench bench-syscall bench-idle bench-rss clean
+.PHONY: help deps build test lint demo bench bench-syscall bench-idle bench-rss bench-profile clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -29,7 +29,7 @@ test: build lint ## Build, check, and run all tests, end-to-end ones included (r
 demo: build ## Programs with and without bypass, side by side (root, under two minutes)
 	@bin/ub-bench demo
 
-bench: bench-syscall bench-idle bench-rss ## Run all benchmarks; rows also go to out/bench/*.json (root)
+bench: bench-syscall bench-idle bench-rss bench-profile ## Run all benchmarks; rows also go to out/bench/*.json (root)
 
 bench-syscall: build ## ns per syscall: native, sandbox, sandbox with bypass
 	@bin/ub-bench syscall
@@ -39,6 +39,9 @@ bench-idle: build ## What bypass costs a program that does no syscalls
 
 bench-rss: build ## Memory of the sandbox without and with bypass
 	@bin/ub-bench rss
+
+bench-profile: build ## What `ub profile` costs the program that it watches
+	@bin/ub-bench profile
 
 clean: ## Remove bin/ and out/
 	rm -rf bin out

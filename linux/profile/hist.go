@@ -62,9 +62,9 @@ func (h *Histogram) Quantile(q float64) float64 {
 
 // octave returns the number of times from 2^e to below 2^(e+1), times below 2 for e = 0.
 func (h *Histogram) octave(e int) float64 {
-	from, to := bucketOf(uint64(1)<<e), bucketOf(uint64(1)<<(e+1))
-	if e == 0 {
-		from = 0
+	from, to := 4*(e-1), 4*e
+	if e < 2 {
+		from, to = 2*e, 2*e+2
 	}
 	var n float64
 	for i := from; i < to; i++ {
@@ -73,5 +73,5 @@ func (h *Histogram) octave(e int) float64 {
 	return n
 }
 
-// lastOctave is the largest e that octave knows.
-const lastOctave = numBuckets / 4
+// octaves is the number of powers of two that a histogram covers.
+const octaves = numBuckets/4 + 1

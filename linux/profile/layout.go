@@ -6,17 +6,22 @@ package profile
 // siteKey is what gaps are grouped by: who returned from which system call, to where.
 type siteKey struct {
 	RIP    uint64 // behind the syscall instruction
-	TGID   uint32
-	Image  uint32 // counts the process's execs: addresses of another program are another site
+	Image  image
 	Caller uint64 // return address of the function that has the syscall instruction, 0 if none was found
 	NR     uint32
 	Zero   uint32
 }
 
+// image is a program in memory: what a process got from its last exec. Children have their parent's until they make an exec
+// themselves, so that the same addresses are the same site in all of them.
+type image struct {
+	TGID  uint32 // the process that made the exec
+	Count uint32 // of execs before
+}
+
 const (
 	keyRIP    = 0
-	keyTGID   = 8
-	keyImage  = 12
+	keyImage  = 8
 	keyCaller = 16
 	keyNR     = 24
 	keyZero   = 28

@@ -32,12 +32,12 @@ func spec(all bool, tgidOffset int16) *ebpf.CollectionSpec {
 			mapThreads: {Type: ebpf.LRUHash, KeySize: 8, ValueSize: thSize, MaxEntries: maxThreads},
 			mapSites:   {Type: ebpf.LRUHash, KeySize: keySize, ValueSize: valSize, MaxEntries: maxSites},
 			mapDepths:  {Type: ebpf.LRUHash, KeySize: depthKeySize, ValueSize: 4, MaxEntries: maxDepths},
-			mapProcs:   {Type: ebpf.Hash, KeySize: 4, ValueSize: 4, MaxEntries: maxProcs},
+			mapProcs:   {Type: ebpf.Hash, KeySize: 4, ValueSize: 8, MaxEntries: maxProcs},
 		},
 		Programs: map[string]*ebpf.ProgramSpec{},
 	}
 	if all {
-		// Only execs make entries then, and a process without one is looked at all the same.
+		// Only forks and execs make entries then, and a process without one is looked at all the same.
 		s.Maps[mapProcs].Type = ebpf.LRUHash
 	}
 	for n, m := range s.Maps {
@@ -46,7 +46,7 @@ func spec(all bool, tgidOffset int16) *ebpf.CollectionSpec {
 	for tracepoint, p := range map[string]*ebpf.ProgramSpec{
 		"sys_enter":          {Instructions: sysEnter()},
 		"sys_exit":           {Instructions: sysExit(all)},
-		"sched_process_fork": {Instructions: sysFork(tgidOffset)},
+		"sched_process_fork": {Instructions: sysFork(all, tgidOffset)},
 		"sched_process_exec": {Instructions: sysExec(all)},
 	} {
 		p.Name = "ub_" + tracepoint
@@ -154,7 +154,7 @@ func (t *tracer) Close() {
 
 // enrol adds a process to those that are looked at, with all its threads.
 func (t *tracer) enrol(tgid uint32) error {
-	if err := t.coll.Maps[mapProcs].Put(tgid, uint32(0)); err != nil {
+	if err := t.coll.Maps[mapProcs].Put(tgid, &image{TGID: tgid}); err != nil {
 		return fmt.Errorf("following process %d: %w", tgid, err)
 	}
 	return nil
@@ -163,17 +163,16 @@ func (t *tracer) enrol(tgid uint32) error {
 // drop forgets a process that has ended.
 func (t *tracer) drop(tgid uint32) { _ = t.coll.Maps[mapProcs].Delete(tgid) }
 
-// image returns the number of execs of a process since it was enrolled.
-func (t *tracer) image(tgid uint32) uint32 {
-	var n uint32
-	_ = t.coll.Maps[mapProcs].Lookup(tgid, &n) // 0 without an entry
-	return n
+// image returns what a process runs.
+func (t *tracer) image(tgid uint32) image {
+	i := image{TGID: tgid}
+	_ = t.coll.Maps[mapProcs].Lookup(tgid, &i) // without an entry, its first
+	return i
 }
 
-// procs returns the processes in the map.
-func (t *tracer) procs() ([]uint32, error) {
-	keys, _, err := readAll[uint32, uint32](t.coll.Maps[mapProcs])
-	return keys, err
+// procs returns the processes in the map, with what they run.
+func (t *tracer) procs() ([]uint32, []image, error) {
+	return readAll[uint32, image](t.coll.Maps[mapProcs])
 }
 
 // sites returns all sites so far.

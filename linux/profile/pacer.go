@@ -7,6 +7,8 @@ import "time"
 const (
 	minWindow = 4 * time.Millisecond
 	maxWindow = 8 * time.Millisecond
+	// caution is how many times as much as in calibration a system call is assumed to cost: there, everything was in caches.
+	caution = 1.3
 	// maxAttachCost bounds what attaching and detaching is charged: it interrupts each CPU for less than that. How long
 	// the calls take says little, for they wait for grace periods.
 	maxAttachCost = time.Millisecond
@@ -31,6 +33,12 @@ func (p *pacer) charge(d time.Duration, calls uint64) time.Duration {
 
 // chargeAttach books attaching or detaching that took d.
 func (p *pacer) chargeAttach(d time.Duration) { p.spent += min(d, maxAttachCost) }
+
+// over tells, a time elapsed after the begin, whether a window must be closed now, after a piece of length d that cost so
+// much. Even without budget there is nothing to win by closing while it costs less than its share.
+func (p *pacer) over(elapsed, d, cost time.Duration) bool {
+	return p.wait(elapsed) > 0 && float64(cost) > p.budget*float64(d)
+}
 
 // wait returns how long it takes, a time elapsed after the begin, until there is budget again.
 func (p *pacer) wait(elapsed time.Duration) time.Duration {

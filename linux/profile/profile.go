@@ -7,8 +7,8 @@ import (
 	"slices"
 )
 
-// Profile is what was seen of the programs in a time. Numbers are estimates for all of the time from what windows have
-// seen, but for Gaps and Cut, which were counted.
+// Profile is what was seen of the programs in a time. Rates and shares are estimates for all of the time, as it would have
+// been without the profiler; Gaps, Cut and histograms are what was counted in windows.
 type Profile struct {
 	Target string `json:"target"`
 	// Seconds is the time that the profile is about, Observed the part of it that was in windows.
@@ -121,10 +121,11 @@ func newProfile(o *Options, cal *Calibration, s *sums) *Profile {
 		Histogram: []Bar{},
 	}
 	p.Cost = ratio(s.cost.Seconds(), p.Seconds)
+	perSecond := ratio(s.scale(cal), p.Seconds) // of what was counted
 	var all Histogram
 	for _, r := range s.rows {
 		p.Cut += r.cut
-		p.CallsPerSecond += ratio(r.calls, p.Observed)
+		p.CallsPerSecond += perSecond * float64(r.gaps+r.cut)
 		for b, n := range r.hist {
 			all[b] += n
 		}
@@ -133,10 +134,10 @@ func newProfile(o *Options, cal *Calibration, s *sums) *Profile {
 	here := 1e9 * ratio(p.CPU, p.Seconds)
 	sandbox := here + p.CallsPerSecond*max(p.Crossing.Sentry-p.Crossing.Linux, 0)
 	for k, r := range s.rows {
-		site := newSite(k, r, p.Observed)
+		site := newSite(k, r, perSecond)
 		site.Share = share(site.CallsPerSecond*p.Crossing.Linux, here)
-		site.Saves.Linux = share(ratio(saved(&r.hist, p.Crossing.Linux, linuxGapLimit), p.Observed), here)
-		site.Saves.Sentry = share(ratio(saved(&r.hist, p.Crossing.Sentry, sentryGapLimit), p.Observed), sandbox)
+		site.Saves.Linux = share(perSecond*saved(&r.hist, p.Crossing.Linux, linuxGapLimit), here)
+		site.Saves.Sentry = share(perSecond*saved(&r.hist, p.Crossing.Sentry, sentryGapLimit), sandbox)
 		p.Share += site.Share
 		p.Saves.Linux += site.Saves.Linux
 		p.Saves.Sentry += site.Saves.Sentry
@@ -151,13 +152,13 @@ func newProfile(o *Options, cal *Calibration, s *sums) *Profile {
 	return p
 }
 
-func newSite(k rowKey, r *rowSums, observed float64) Site {
+func newSite(k rowKey, r *rowSums, perSecond float64) Site {
 	s := Site{
 		Syscall: syscallName(k.nr), Site: k.site, Gaps: r.gaps, Cut: r.cut,
-		CallsPerSecond: ratio(r.calls, observed),
+		CallsPerSecond: perSecond * float64(r.gaps+r.cut),
 		GapNS:          Percentiles{r.hist.Quantile(0.5), r.hist.Quantile(0.9), r.hist.Quantile(0.99)},
-		MeanNS:         ratio(r.gapNS, r.hist.total()),
-		KernelNS:       ratio(r.sysNS, r.sysN),
+		MeanNS:         ratio(r.gapNS, float64(r.gaps)),
+		KernelNS:       ratio(r.sysNS, float64(r.sysN)),
 		Histogram:      bars(&r.hist),
 	}
 	if !k.caller.IsZero() {
@@ -180,7 +181,7 @@ func share(a, b float64) float64 { return min(ratio(a, b), 1) }
 // bars returns the part of the histogram that is not empty, by powers of two.
 func bars(h *Histogram) []Bar {
 	out := []Bar{}
-	for e := range lastOctave {
+	for e := range octaves {
 		n := h.octave(e)
 		if n == 0 && len(out) == 0 {
 			continue

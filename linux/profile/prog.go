@@ -219,8 +219,7 @@ func sysExit(all bool) asm.Instructions {
 		asm.RSh.Imm(asm.R7, 32),
 		asm.JEq.Reg(asm.R7, asm.R8, "exit"),
 		asm.StoreMem(asm.RFP, tgid, asm.R7, asm.Word),
-		asm.StoreMem(asm.RFP, key+keyTGID, asm.R7, asm.Word),
-		asm.StoreImm(asm.RFP, key+keyImage, 0, asm.Word),
+		asm.StoreMem(asm.RFP, key+keyImage, asm.R7, asm.DWord), // its first image
 	)
 	if all {
 		p.lookup(mapProcs, tgid, "image")
@@ -228,8 +227,8 @@ func sysExit(all bool) asm.Instructions {
 		p.lookup(mapProcs, tgid, "exit")
 	}
 	p.add(
-		asm.LoadMem(asm.R1, asm.R0, 0, asm.Word),
-		asm.StoreMem(asm.RFP, key+keyImage, asm.R1, asm.Word),
+		asm.LoadMem(asm.R1, asm.R0, 0, asm.DWord),
+		asm.StoreMem(asm.RFP, key+keyImage, asm.R1, asm.DWord),
 	)
 	p.symbol("image")
 	p.add(

@@ -91,7 +91,7 @@ func run(ctx context.Context, o Options) (*Profile, error) {
 		return nil, err
 	}
 	r.c = newCollector(r.t, r.cal)
-	r.pace = pacer{budget: o.MaxCost, probe: time.Duration(r.cal.Probe)}
+	r.pace = pacer{budget: o.MaxCost, probe: time.Duration(caution * r.cal.Probe)}
 	if o.Child == nil {
 		r.pace.spent = r.cal.took // a child has not begun when others pay for this
 	}
@@ -146,6 +146,7 @@ func (r *runner) window(ctx context.Context) (done bool, err error) {
 		}
 	}
 	r.pace.chargeAttach(from - attach)
+	used := r.cpu.read()
 	seen, err := r.t.seen()
 	if err != nil {
 		return false, err
@@ -157,8 +158,9 @@ func (r *runner) window(ctx context.Context) (done bool, err error) {
 			return false, err
 		}
 		now := monotonic()
-		r.now.cost += r.pace.charge(now-from, most(calls, seen))
-		end := done || r.pace.wait(now-r.began) > 0
+		cost := r.pace.charge(now-from, most(calls, seen))
+		r.now.cost += cost
+		end := done || r.pace.over(now-r.began, now-from, cost)
 		if end {
 			if err := r.t.shut(); err != nil {
 				return false, err
@@ -166,6 +168,10 @@ func (r *runner) window(ctx context.Context) (done bool, err error) {
 			now = monotonic()
 			r.t.close()
 			r.pace.chargeAttach(monotonic() - now)
+		}
+		cpu := r.cpu.read()
+		if !r.All {
+			r.now.windowCPU += cpu - used
 		}
 		if err := r.c.collect(r.now, now-from, end); err != nil {
 			return false, err
@@ -176,7 +182,7 @@ func (r *runner) window(ctx context.Context) (done bool, err error) {
 		if err := r.tick(); err != nil {
 			return false, err
 		}
-		from, seen = now, calls
+		from, seen, used = now, calls, cpu
 	}
 }
 

@@ -9,7 +9,8 @@ import (
 type Place struct {
 	// File is the program or library, "[vdso]" and the like, or the name of the program if its mappings could not be read.
 	File string `json:"file"`
-	// Address is in the file's own terms, as objdump, nm and `ub disasm` show it; the one in memory if Raw.
+	// Address is in the file's own terms, as objdump, nm and `ub disasm` show it. If Raw, it is the one in memory, or only
+	// its last 12 bits, when the process ended before more could be found out.
 	Address uint64 `json:"address"`
 	Symbol  string `json:"symbol,omitempty"`
 	Offset  uint64 `json:"offset,omitempty"`
@@ -25,6 +26,8 @@ func (p Place) String() string {
 	switch {
 	case p.IsZero():
 		return "-"
+	case p.Raw && p.Address < 4096:
+		return fmt.Sprintf("...%03x (%s, has ended)", p.Address, p.File)
 	case p.Raw:
 		return fmt.Sprintf("%#x (%s)", p.Address, p.File)
 	case p.Symbol == "":
@@ -33,43 +36,45 @@ func (p Place) String() string {
 	return fmt.Sprintf("%s+%#x (%s)", p.Symbol, p.Offset, filepath.Base(p.File))
 }
 
-// spaceKey is a program that a process runs.
-type spaceKey struct{ tgid, image uint32 }
-
 // symbolizer gives addresses names. It must be asked while the processes are there.
 type symbolizer struct {
 	t        *tracer
-	spaces   map[spaceKey]*addressSpace // nil: it was too late
-	binaries map[string]*binary         // by device, inode and path; nil: no ELF file
+	spaces   map[image]*addressSpace // nil: it was too late
+	binaries map[string]*binary      // by device, inode and path; nil: no ELF file
 }
 
 // maxSpaces bounds what is remembered about processes that have probably ended.
 const maxSpaces = 4096
 
 func newSymbolizer(t *tracer) *symbolizer {
-	return &symbolizer{t: t, spaces: map[spaceKey]*addressSpace{}, binaries: map[string]*binary{}}
+	return &symbolizer{t: t, spaces: map[image]*addressSpace{}, binaries: map[string]*binary{}}
 }
 
 // site returns the places of a site and of its caller. The first is where the system call returns to, but belongs to the
 // function that has the system call, even if that ends there; a caller likewise.
 func (s *symbolizer) site(k siteKey, comm string) (site, caller Place) {
-	key := spaceKey{k.TGID, k.Image}
-	site, ok := s.place(key, k.RIP)
-	if !ok {
-		site = Place{File: comm, Address: k.RIP, Raw: true}
+	var ok bool
+	if site, ok = s.place(k.Image, k.RIP); !ok {
+		site = unknown(comm, k.RIP)
 	}
-	if k.Caller != 0 {
-		if caller, ok = s.place(key, k.Caller); !ok && !site.Raw {
-			caller = Place{} // not in executable memory: no return address
-		} else if !ok {
-			caller = Place{File: comm, Address: k.Caller, Raw: true}
-		}
+	if k.Caller == 0 {
+		return site, Place{}
 	}
-	return site, caller
+	caller, ok = s.place(k.Image, k.Caller)
+	if !ok && site.Raw {
+		caller = unknown(comm, k.Caller)
+	}
+	return site, caller // not in executable memory: no return address
+}
+
+// unknown returns a place in a program that has ended before its mappings could be read. Each run is loaded at another
+// address, but the position in a page is always the same.
+func unknown(comm string, addr uint64) Place {
+	return Place{File: comm, Address: addr % 4096, Raw: true}
 }
 
 // place finds addr among the mappings.
-func (s *symbolizer) place(key spaceKey, addr uint64) (Place, bool) {
+func (s *symbolizer) place(key image, addr uint64) (Place, bool) {
 	space, known := s.spaces[key]
 	if !known {
 		space = s.read(key)
@@ -111,16 +116,33 @@ func (s *symbolizer) place(key spaceKey, addr uint64) (Place, bool) {
 	return p, true
 }
 
-// read reads the mappings of a process, if it still runs the program that key is about.
-func (s *symbolizer) read(key spaceKey) *addressSpace {
+// read reads the mappings of a process that runs the image key.
+func (s *symbolizer) read(key image) *addressSpace {
 	if len(s.spaces) >= maxSpaces {
 		clear(s.spaces)
 	}
-	old := s.spaces[key]
-	space, err := readMaps(key.tgid)
-	if err != nil || len(space.maps) == 0 || s.t.image(key.tgid) != key.image {
-		space = old
+	space := s.readFrom(key.TGID, key)
+	if space == nil {
+		// The process has ended or runs something else, but a child may not.
+		pids, images, _ := s.t.procs()
+		for i, pid := range pids {
+			if images[i] == key && space == nil {
+				space = s.readFrom(pid, key)
+			}
+		}
+	}
+	if space == nil {
+		space = s.spaces[key] // what was known before
 	}
 	s.spaces[key] = space
+	return space
+}
+
+// readFrom reads the mappings of process pid, unless it runs something else than key.
+func (s *symbolizer) readFrom(pid uint32, key image) *addressSpace {
+	space, err := readMaps(pid)
+	if err != nil || len(space.maps) == 0 || s.t.image(pid) != key {
+		return nil
+	}
 	return space
 }

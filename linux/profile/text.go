@@ -34,7 +34,8 @@ func (p *Profile) Text(w io.Writer) error {
 }
 
 func (p *Profile) table(b *strings.Builder) {
-	t := tabwriter.NewWriter(b, 0, 8, 2, ' ', tabwriter.AlignRight)
+	var out strings.Builder
+	t := tabwriter.NewWriter(&out, 0, 8, 2, ' ', tabwriter.AlignRight)
 	row := func(cells ...string) {
 		// The columns of numbers are aligned to the right; what follows them is one cell without a tab behind it.
 		fmt.Fprintf(t, "%s\t  %s\n", strings.Join(cells[:7], "\t"), cells[7])
@@ -48,7 +49,7 @@ func (p *Profile) table(b *strings.Builder) {
 	text := func(syscall, site, caller string) string {
 		return strings.TrimRight(fmt.Sprintf("%-*s  %-*s  %s", syscalls, syscall, sites, site, caller), " ")
 	}
-	row("", "bypass saves", "", "", "gap", "", "", "")
+	row("", "bypass", "saves", "", "", "gap", "", "")
 	row("crossings", "linux", "sentry", "calls/s", "p50", "p90", "p99", text("syscall", "site", "called from"))
 	line := strings.Repeat("-", 9)
 	row(line, line[:6], line[:6], line, line[:6], line[:6], line[:6], text(strings.Repeat("-", syscalls), strings.Repeat("-", sites), strings.Repeat("-", 11)))
@@ -78,6 +79,9 @@ func (p *Profile) table(b *strings.Builder) {
 	row(line, line[:6], line[:6], line, line[:6], line[:6], line[:6], "")
 	row(p.share(p.Share), p.share(p.Saves.Linux), p.share(p.Saves.Sentry), count(p.CallsPerSecond), "", "", "", "total")
 	t.Flush()
+	for l := range strings.Lines(out.String()) {
+		b.WriteString(strings.TrimRight(l, " \n") + "\n")
+	}
 }
 
 // share shows a share of the CPU time, if that is known.

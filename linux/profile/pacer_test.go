@@ -1,0 +1,59 @@
+package profile
+
+import (
+	"testing"
+	"time"
+)
+
+// TestPacerKeepsTheBudget plays programs against the pacer on a clock of its own: what windows take stays below the budget
+// but for the last one.
+func TestPacerKeepsTheBudget(t *testing.T) {
+	const probe, attach = 400 * time.Nanosecond, 500 * time.Microsecond
+	for _, budget := range []float64{0.001, 0.01, 0.1} {
+		for name, rate := range map[string]func(at time.Duration) float64{
+			"idle":     func(time.Duration) float64 { return 10 },
+			"busy":     func(time.Duration) float64 { return 1.5e6 },
+			"moderate": func(time.Duration) float64 { return 3e4 },
+			"phases": func(at time.Duration) float64 {
+				if at/time.Second%2 == 0 {
+					return 0
+				}
+				return 2e6
+			},
+		} {
+			p := pacer{budget: budget, probe: probe}
+			var now, lost, open time.Duration
+			for now < time.Minute {
+				p.chargeAttach(attach)
+				lost += attach
+				for length := minWindow; ; length = min(2*length, maxWindow) {
+					calls := uint64(rate(now) * length.Seconds())
+					now += length
+					open += length
+					lost += min(time.Duration(calls)*probe, length)
+					if cost := p.charge(length, calls); p.over(now, length, cost) || now > time.Minute {
+						break
+					}
+				}
+				now += p.wait(now)
+			}
+			if most := time.Duration(budget*float64(now)) + maxWindow + attach; lost > most {
+				t.Errorf("%s, budget %g: %v of %v lost", name, budget, lost, now)
+			}
+			// A program of few system calls is watched most of the time.
+			if name == "idle" && open < now/3 {
+				t.Errorf("%s, budget %g: only %v of %v observed", name, budget, open, now)
+			}
+		}
+	}
+}
+
+func TestPacerWithoutLimit(t *testing.T) {
+	p := pacer{budget: 1, probe: time.Microsecond}
+	for now := time.Duration(0); now < time.Second; now += maxWindow {
+		if p.wait(now) != 0 {
+			t.Fatalf("a pause after %v", now)
+		}
+		p.charge(maxWindow, 1e9)
+	}
+}
