@@ -19,8 +19,8 @@ type Calibration struct {
 	Probe float64
 	// gap and sys are what the programs see of a gap without instructions, and of a system call that does nothing, in ns.
 	gap, sys float64
-	// took is how long system calls of the whole machine were slowed down by the measurement itself.
-	took time.Duration
+	// others is what the measurement cost other programs, at most.
+	others time.Duration
 }
 
 const (
@@ -52,7 +52,6 @@ func calibrate() (*Calibration, error) {
 	if err := t.enrol(uint32(os.Getpid())); err != nil {
 		return nil, err
 	}
-	began := monotonic()
 	if err := t.open(); err != nil {
 		return nil, err
 	}
@@ -72,11 +71,19 @@ func calibrate() (*Calibration, error) {
 		last = v
 	}
 	t.close()
-	c.took = monotonic() - began
 	if math.IsInf(c.gap, 1) {
 		return nil, errors.New("calibration: the eBPF programs were attached but saw no system calls")
 	}
 	c.Probe = max(with-c.Crossing, 0)
+	seen, err := t.seen()
+	if err != nil {
+		return nil, err
+	}
+	var calls uint64
+	for _, n := range seen {
+		calls += n
+	}
+	c.others = time.Duration(float64(calls-min(calls, last.Gaps)) * c.Probe)
 	return &c, nil
 }
 

@@ -13,12 +13,13 @@ type collector struct {
 	sites   map[siteKey]siteValue
 	threads map[uint64]uint64 // gaps by thread
 	names   map[siteKey]rowKey
+	comms   map[image]string // names of threads, for processes of which nothing else is known
 }
 
 func newCollector(t *tracer, c *Calibration) *collector {
 	return &collector{
 		t: t, sym: newSymbolizer(t), sys: c.sys,
-		sites: map[siteKey]siteValue{}, threads: map[uint64]uint64{}, names: map[siteKey]rowKey{},
+		sites: map[siteKey]siteValue{}, threads: map[uint64]uint64{}, names: map[siteKey]rowKey{}, comms: map[image]string{},
 	}
 }
 
@@ -65,6 +66,7 @@ func (c *collector) collect(s *sums, d time.Duration, end bool) error {
 	// Names of sites that are gone from the map are not needed any more, unless they come back.
 	if len(c.names) > 4*maxSites {
 		clear(c.names)
+		clear(c.comms)
 	}
 	return nil
 }
@@ -92,14 +94,21 @@ func (c *collector) readThreads(s *sums, end bool) (cut []siteKey, err error) {
 	return cut, nil
 }
 
-// name returns what a site is called, from when it was first seen.
+// name returns what a site is called, from when it was first seen. comm is the name of a thread there, if that is known.
 func (c *collector) name(k siteKey, comm []byte) rowKey {
 	r, ok := c.names[k]
-	if !ok {
-		comm, _, _ = bytes.Cut(comm, []byte{0})
-		site, caller := c.sym.site(k, string(comm))
-		r = rowKey{site, caller, k.NR}
-		c.names[k] = r
+	if ok {
+		return r
 	}
+	comm, _, _ = bytes.Cut(comm, []byte{0})
+	switch {
+	case len(comm) > 0:
+		c.comms[k.Image] = string(comm)
+	case c.comms[k.Image] == "":
+		c.comms[k.Image] = "unknown"
+	}
+	site, caller := c.sym.site(k, c.comms[k.Image])
+	r = rowKey{site, caller, k.NR}
+	c.names[k] = r
 	return r
 }

@@ -91,9 +91,12 @@ func run(ctx context.Context, o Options) (*Profile, error) {
 		return nil, err
 	}
 	r.c = newCollector(r.t, r.cal)
+	if o.Child != nil {
+		r.c.sym.read(image{TGID: uint32(o.Child.PID())}) // it may have ended when it is asked about
+	}
 	r.pace = pacer{budget: o.MaxCost, probe: time.Duration(caution * r.cal.Probe)}
 	if o.Child == nil {
-		r.pace.spent = r.cal.took // a child has not begun when others pay for this
+		r.pace.spent = r.cal.others // a child has not begun when others pay for this
 	}
 	r.cpu = newCPUClock(r.t, o.All)
 	if o.Duration > 0 {

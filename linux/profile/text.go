@@ -111,8 +111,8 @@ func (p *Profile) histogram(b *strings.Builder) {
 }
 
 func (p *Profile) remarks(b *strings.Builder) {
-	fmt.Fprintf(b, "\n%s of this thread-time was lost to profiling at most; %s gaps seen, %s cut by the end of a window\n",
-		percent(p.Cost), count(float64(p.Gaps)), count(float64(p.Cut)))
+	fmt.Fprintf(b, "\n%s gaps seen, %s cut by the end of a window; profiling took at most %s of a thread's time\n",
+		count(float64(p.Gaps)), count(float64(p.Cut)), percent(p.Cost))
 	if p.Lost > 0 {
 		fmt.Fprintf(b, "%s gaps are missing above: more sites than fit into the table\n", count(float64(p.Lost)))
 	}
