@@ -9,6 +9,9 @@ const (
 	maxWindow = 8 * time.Millisecond
 	// caution is how many times as much as in calibration a system call is assumed to cost: there, everything was in caches.
 	caution = 1.3
+	// reserve is the share of the budget that is not used, for what is not booked: caches that have to be filled again, and
+	// a program that gets less than all of a CPU's time, of which a window is a larger part.
+	reserve = 0.2
 	// maxAttachCost bounds what attaching and detaching is charged: it interrupts each CPU for less than that. How long
 	// the calls take says little, for they wait for grace periods.
 	maxAttachCost = time.Millisecond
@@ -21,6 +24,15 @@ type pacer struct {
 	budget float64       // share of time
 	probe  time.Duration // cost of a window per system call
 	spent  time.Duration
+}
+
+// newPacer returns a pacer for a share of time, 1 for no limit.
+func newPacer(share float64, cal *Calibration) pacer {
+	p := pacer{budget: share, probe: time.Duration(caution * cal.Probe)}
+	if share < 1 {
+		p.budget *= 1 - reserve
+	}
+	return p
 }
 
 // charge books a piece of a window of length d in which a CPU has made at most calls system calls, and returns its cost. No

@@ -21,7 +21,7 @@ func TestPacerKeepsTheBudget(t *testing.T) {
 				return 2e6
 			},
 		} {
-			p := pacer{budget: budget, probe: probe}
+			p := newPacer(budget, &Calibration{Probe: float64(probe)})
 			var now, lost, open time.Duration
 			for now < time.Minute {
 				p.chargeAttach(attach)
@@ -49,7 +49,7 @@ func TestPacerKeepsTheBudget(t *testing.T) {
 }
 
 func TestPacerWithoutLimit(t *testing.T) {
-	p := pacer{budget: 1, probe: time.Microsecond}
+	p := newPacer(1, &Calibration{Probe: 1000})
 	for now := time.Duration(0); now < time.Second; now += maxWindow {
 		if p.wait(now) != 0 {
 			t.Fatalf("a pause after %v", now)

@@ -94,7 +94,7 @@ func run(ctx context.Context, o Options) (*Profile, error) {
 	if o.Child != nil {
 		r.c.sym.read(image{TGID: uint32(o.Child.PID())}) // it may have ended when it is asked about
 	}
-	r.pace = pacer{budget: o.MaxCost, probe: time.Duration(caution * r.cal.Probe)}
+	r.pace = newPacer(o.MaxCost, r.cal)
 	if o.Child == nil {
 		r.pace.spent = r.cal.others // a child has not begun when others pay for this
 	}
