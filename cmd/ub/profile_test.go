@@ -131,13 +131,15 @@ func TestProfileRunning(t *testing.T) {
 	}
 	d := json.NewDecoder(out)
 	var last profile.Profile
-	lines := 0
+	lines, gaps := 0, uint64(0)
 	for ; ; lines++ {
 		var p profile.Profile
 		if d.Decode(&p) != nil {
 			break
 		}
-		if last = p; lines == 2 {
+		last = p
+		gaps += p.Gaps
+		if lines > 1 && gaps > 0 {
 			cmd.Process.Signal(syscall.SIGINT)
 		}
 	}

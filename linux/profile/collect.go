@@ -41,7 +41,7 @@ func (c *collector) collect(s *sums, d time.Duration, end bool) error {
 			last = siteValue{} // it was evicted and has come back
 		}
 		sites[k] = now
-		if now.Gaps == last.Gaps {
+		if now == last {
 			continue
 		}
 		r := s.row(c.name(k, now.Comm[:]))

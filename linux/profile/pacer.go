@@ -24,6 +24,8 @@ type pacer struct {
 	budget float64       // share of time
 	probe  time.Duration // cost of a window per system call
 	spent  time.Duration
+	attach time.Duration // booked for attaching the present window
+	window time.Duration // booked for it since
 }
 
 // newPacer returns a pacer for a share of time, 1 for no limit.
@@ -40,16 +42,23 @@ func newPacer(share float64, cal *Calibration) pacer {
 func (p *pacer) charge(d time.Duration, calls uint64) time.Duration {
 	cost := min(time.Duration(calls)*p.probe, d)
 	p.spent += cost
+	p.window += cost
 	return cost
 }
 
-// chargeAttach books attaching or detaching that took d.
-func (p *pacer) chargeAttach(d time.Duration) { p.spent += min(d, maxAttachCost) }
+// opened books attaching that took d: a window begins. closed books detaching.
+func (p *pacer) opened(d time.Duration) {
+	p.attach, p.window = min(d, maxAttachCost), 0
+	p.spent += p.attach
+}
+
+func (p *pacer) closed(d time.Duration) { p.spent += min(d, maxAttachCost) }
 
 // over tells, a time elapsed after the begin, whether a window must be closed now, after a piece of length d that cost so
-// much. Even without budget there is nothing to win by closing while it costs less than its share.
+// much. Even without budget there is nothing to win by closing while it costs less than its share. Nor while it has cost
+// less than attaching: of programs with fewer system calls, longer windows see more for the same price.
 func (p *pacer) over(elapsed, d, cost time.Duration) bool {
-	return p.wait(elapsed) > 0 && float64(cost) > p.budget*float64(d)
+	return p.wait(elapsed) > 0 && float64(cost) > p.budget*float64(d) && p.window >= p.attach
 }
 
 // wait returns how long it takes, a time elapsed after the begin, until there is budget again.

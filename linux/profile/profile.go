@@ -15,7 +15,7 @@ type Profile struct {
 	Seconds  float64 `json:"seconds"`
 	Observed float64 `json:"observed_seconds"`
 	Windows  int     `json:"windows"`
-	// Cost is the share of time that the profiler took from the thread that it slowed down most.
+	// Cost is the share of time that the profiler took from the thread that it slowed down most, as it was booked: at most.
 	Cost float64 `json:"cost"`
 	// ProbeNS is what it adds to a system call in a window.
 	ProbeNS float64 `json:"probe_ns"`

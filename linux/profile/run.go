@@ -49,6 +49,7 @@ type runner struct {
 	now   *sums         // of the current interval
 	total *sums
 	cpuAt time.Duration // CPU time at mark
+	spent time.Duration // what the pacer had booked at mark
 	ended <-chan struct{}
 	until <-chan time.Time
 }
@@ -98,6 +99,7 @@ func run(ctx context.Context, o Options) (*Profile, error) {
 	if o.Child == nil {
 		r.pace.spent = r.cal.others // a child has not begun when others pay for this
 	}
+	r.spent = r.pace.spent
 	r.cpu = newCPUClock(r.t, o.All)
 	if o.Duration > 0 {
 		r.until = time.After(o.Duration)
@@ -148,7 +150,7 @@ func (r *runner) window(ctx context.Context) (done bool, err error) {
 			}
 		}
 	}
-	r.pace.chargeAttach(from - attach)
+	r.pace.opened(from - attach)
 	used := r.cpu.read()
 	seen, err := r.t.seen()
 	if err != nil {
@@ -162,7 +164,6 @@ func (r *runner) window(ctx context.Context) (done bool, err error) {
 		}
 		now := monotonic()
 		cost := r.pace.charge(now-from, most(calls, seen))
-		r.now.cost += cost
 		end := done || r.pace.over(now-r.began, now-from, cost)
 		if end {
 			if err := r.t.shut(); err != nil {
@@ -170,7 +171,7 @@ func (r *runner) window(ctx context.Context) (done bool, err error) {
 			}
 			now = monotonic()
 			r.t.close()
-			r.pace.chargeAttach(monotonic() - now)
+			r.pace.closed(monotonic() - now)
 		}
 		cpu := r.cpu.read()
 		if !r.All {
@@ -241,8 +242,8 @@ func (r *runner) endInterval() *sums {
 			cpu = used
 		}
 	}
-	s.elapsed, s.cpu = now-r.mark, max(cpu-r.cpuAt, 0)
-	r.mark, r.cpuAt = now, cpu
+	s.elapsed, s.cpu, s.cost = now-r.mark, max(cpu-r.cpuAt, 0), r.pace.spent-r.spent
+	r.mark, r.cpuAt, r.spent = now, cpu, r.pace.spent
 	r.total.add(s)
 	r.now = newSums()
 	return s

@@ -38,7 +38,7 @@ type sums struct {
 	observed  time.Duration // in windows
 	cpu       time.Duration // of the profiled programs, all the time
 	windowCPU time.Duration // in windows, as far as clocks tell; 0: not known
-	cost      time.Duration // of windows, to the thread that was slowed down most
+	cost      time.Duration // of profiling, to the thread that was slowed down most, at most
 	windows   int
 	gaps      uint64 // of all threads
 	rows      map[rowKey]*rowSums
