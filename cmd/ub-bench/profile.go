@@ -12,7 +12,7 @@ import (
 )
 
 // profileMS is how long the profiler watches at a time: several windows, even of a program that uses up its budget at once.
-const profileMS = 3000
+const profileMS = 2000
 
 // The modes of this benchmark are on native Linux.
 const (

@@ -11,7 +11,7 @@ const (
 	caution = 1.3
 	// reserve is the share of the budget that is not used, for what is not booked: caches that have to be filled again, and
 	// a program that gets less than all of a CPU's time, of which a window is a larger part.
-	reserve = 0.2
+	reserve = 0.3
 	// maxAttachCost bounds what attaching and detaching is charged: it interrupts each CPU for less than that. How long
 	// the calls take says little, for they wait for grace periods.
 	maxAttachCost = time.Millisecond

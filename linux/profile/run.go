@@ -39,19 +39,20 @@ const DefaultMaxCost = 0.01
 // runner is one run of the profiler.
 type runner struct {
 	Options
-	t     *tracer
-	cal   *Calibration
-	c     *collector
-	pace  pacer
-	cpu   *cpuClock
-	began time.Duration // when the first window was opened
-	mark  time.Duration // when the current interval began
-	now   *sums         // of the current interval
-	total *sums
-	cpuAt time.Duration // CPU time at mark
-	spent time.Duration // what the pacer had booked at mark
-	ended <-chan struct{}
-	until <-chan time.Time
+	t       *tracer
+	cal     *Calibration
+	c       *collector
+	pace    pacer
+	cpu     *cpuClock
+	began   time.Duration // when the first window was opened,
+	running bool          // if it was
+	mark    time.Duration // when the current interval began
+	now     *sums         // of the current interval
+	total   *sums
+	cpuAt   time.Duration // CPU time at mark
+	spent   time.Duration // what the pacer had booked at mark
+	ended   <-chan struct{}
+	until   <-chan time.Time
 }
 
 // Run profiles and returns what it has seen. It ends without error when ctx does.
@@ -141,8 +142,8 @@ func (r *runner) window(ctx context.Context) (done bool, err error) {
 	}
 	defer r.t.close()
 	from := monotonic()
-	if attach == r.began || r.now.windows+r.total.windows == 0 {
-		// What came before belongs to the time of no program.
+	if !r.running {
+		r.running = true // the time before does not count
 		r.began, r.mark, r.cpuAt = from, from, r.cpu.read()
 		if r.Child != nil {
 			if err := r.Child.Release(); err != nil {
