@@ -199,7 +199,17 @@ func (c *cache) prove(ref memRef) {
 	if !r.konst && !r.fs && ref.disp <= walkLimit && ref.disp >= -walkLimit {
 		r.lo, r.hi = -ref.disp, -ref.disp
 	}
-	if r.proven {
+	c.proveValue(ref)
+}
+
+// proveValue is the part of prove that the verifier need not follow.
+func (c *cache) proveValue(ref memRef) {
+	n := ref.n
+	if n == 0 {
+		return
+	}
+	r := c.at(n)
+	if !r.sane || r.proven {
 		return
 	}
 	r.proven = true

@@ -64,7 +64,7 @@ func TestUsageErrors(t *testing.T) {
 		{[]string{"run", "--rw", "/no/such/place", "--", "true"}, []string{"--rw", "/no/such/place"}},
 		{[]string{"run", "--rw", "/", "--", "true"}, []string{"--rw /"}},
 		{[]string{"run", "--cwd", "/etc/passwd", "--", "true"}, []string{"--cwd", "/etc/passwd is no directory"}},
-		{[]string{"run", "--tune", "no-such=1", "--", "true"}, []string{"--tune", "sample-every=8"}},
+		{[]string{"run", "--tune", "no-such=1", "--", "true"}, []string{"--tune", "sample-every=16"}},
 		{[]string{"run", "--tune", "sample-every=0", "--", "true"}, []string{"SampleEvery is 0"}},
 		{[]string{"run", "--nonsense", "--", "true"}, []string{"--nonsense", "ub run --help"}},
 		{[]string{"nonsense"}, []string{`unknown command "nonsense"`}},

@@ -123,6 +123,7 @@ int main(int argc, char **argv) {
 			for (int i = 0; i < 512; i++) ((volatile long *)p)[i] = r;
 		} else if (!strcmp(how, "dontneed")) {
 			CHECK(madvise(p, 4096, MADV_DONTNEED) == 0);
+			if (r % 16 == 0) progress(reads);
 			for (int i = 0; i < 512; i++) ((volatile long *)p)[i] = r;
 		} else if (!strcmp(how, "mremap")) {
 			CHECK(mremap(p, 4096, 4096, MREMAP_MAYMOVE | MREMAP_FIXED, mem + (1 << 20)) == mem + (1 << 20));
