@@ -114,8 +114,8 @@ func (e *emitter) touch(n uint8) {
 	e.a.Mov(8, reg(n), x86.M(x86.Mem{Base: x86.RSP, Index: wide(n), Scale: 8, Disp: target.SlotTouch}))
 }
 
-// poll reads through n, which was loaded from SlotPoll.
-func (e *emitter) poll(n uint8) { e.a.Mov(4, reg(n), x86.M(x86.Base(wide(n), 0))) }
+// poll reads where the thread is asked to leave, into n.
+func (e *emitter) poll(n uint8) { e.a.Mov(4, reg(n), slot(target.PollDisp)) }
 
 // gsLoad, gsStore and gsCmp access w bytes of program memory.
 func (e *emitter) gsLoad(w int, d uint8, m memRef)       { e.a.Mov(w, reg(d), m.rm()) }

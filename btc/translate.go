@@ -197,7 +197,6 @@ func (t *translator) block(b *path.Block) {
 	if t.polls[b.Index] {
 		t.i = -1
 		n := t.alloc()
-		t.e.load(n, target.SlotPoll)
 		t.e.fault(FaultPoll, b.Addr, t.c.dirtyLocs())
 		t.e.poll(n)
 		t.c.unpin()

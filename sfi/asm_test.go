@@ -120,8 +120,7 @@ func (a *asm) touch(t, src int) {
 }
 
 func (a *asm) poll(t int) {
-	a.load(t, target.SlotPoll)
-	a.mem(false, false, 4, []byte{0x8b}, t, t, 0)
+	a.mem(false, false, 4, []byte{0x8b}, t, rsp, target.PollDisp)
 }
 
 // vector writes some vector instruction with [base+disp8], or with registers, and perhaps a general register.

@@ -2,28 +2,16 @@ package sfi
 
 import "ub/target"
 
-// markPolls finds the polls: mov t, [rsp+SlotPoll] with mov t(32), [t] right behind it.
-func (v *verifier) markPolls() {
-	for i := 0; i+1 < len(v.insts); i++ {
-		a, b := &v.insts[i], &v.insts[i+1]
-		if a.loads(target.SlotPoll) && b.form.fx == fxCopy && b.dst == a.dst && b.osz == 4 &&
-			b.hasMem && !b.gs && b.base == a.dst && b.index == regNone && b.disp == 0 {
-			a.mark |= markPoll
-			b.mark |= markPollRead
-		}
-	}
-}
-
-// loads tells whether in is mov r64, [rsp+slot].
-func (in *inst) loads(slot int32) bool {
-	return in.form.fx == fxCopy && in.osz == 8 && in.dst != regNone && in.reads(slot)
+// isPoll tells whether in is a poll: mov r32, [rsp+PollDisp]. Which register it loads does not matter: what it reads is no secret.
+func (in *inst) isPoll() bool {
+	return in.form.fx == fxCopy && in.osz == 4 && !in.mwrite && in.reads(target.PollDisp)
 }
 
 // checkControl checks entries and jumps, and marks where basic blocks start. complete is whether insts covers the code.
 func (v *verifier) checkControl(complete bool, entries []uint32) (stop bool) {
 	for _, e := range entries {
-		if int64(e) >= int64(len(v.code)) || v.at[e] < 0 || v.insts[v.at[e]].mark&markPollRead != 0 {
-			if v.fail(refuse(e, RuleEntry, "an entry that is not the start of an instruction, or inside a poll")) {
+		if int64(e) >= int64(len(v.code)) || v.at[e] < 0 {
+			if v.fail(refuse(e, RuleEntry, "an entry that is not the start of an instruction")) {
 				return true
 			}
 			continue
@@ -65,10 +53,10 @@ func (v *verifier) checkJump(in *inst) (int, *Error) {
 		return -1, refuse(in.off, RuleTarget, "a jump to %#x, which is neither in the blob nor a symbol", v.base+uint64(t))
 	}
 	i := v.at[t]
-	if i < 0 || v.insts[i].mark&markPollRead != 0 {
-		return -1, refuse(in.off, RuleTarget, "a jump to +%#x, which is not the start of an instruction, or inside a poll", t)
+	if i < 0 {
+		return -1, refuse(in.off, RuleTarget, "a jump to +%#x, which is not the start of an instruction", t)
 	}
-	if t <= int64(in.off) && v.insts[i].mark&markPoll == 0 {
+	if t <= int64(in.off) && !v.insts[i].isPoll() {
 		return -1, refuse(in.off, RuleBackward, "a backward jump to +%#x, where there is no poll", t)
 	}
 	return int(i), nil

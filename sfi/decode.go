@@ -17,7 +17,7 @@ type inst struct {
 	form *form
 
 	lock, gs, rep bool
-	mark          mark // set after decoding, by structure
+	mark          mark // set after decoding
 
 	// Operand width in bytes of a v operand: 2, 4 or 8. For y operands 4 or 8.
 	osz uint8
@@ -49,9 +49,7 @@ type inst struct {
 type mark uint8
 
 const (
-	markLeader   mark = 1 << iota // a basic block starts here
-	markPoll                      // first half of a poll
-	markPollRead                  // second half
+	markLeader mark = 1 << iota // a basic block starts here
 )
 
 // prefixes is what was read in front of the opcode.

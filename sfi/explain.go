@@ -58,10 +58,8 @@ func (in *inst) describe(before, after *state) string {
 		parts[0] = "rep " + parts[0]
 	}
 	switch {
-	case in.mark&markPoll != 0:
+	case in.isPoll():
 		parts = append(parts, "poll")
-	case in.mark&markPollRead != 0:
-		parts = append(parts, "poll read")
 	case in.form.fx == fxMovs || in.form.fx == fxStos:
 		parts = append(parts, fmt.Sprintf("rdi %v, rsi %v, rcx %v", before[regRDI], before[regRSI], before[regRCX]))
 	case in.msize != 0:

@@ -19,8 +19,6 @@ func (s *state) checkAccess(in *inst) *Error {
 		return s.checkWindow(in)
 	case in.base == regRSP:
 		return s.checkBlock(in)
-	case in.mark&markPollRead != 0:
-		return nil
 	}
 	return refuse(in.off, RuleMemory, "program memory without GS")
 }
@@ -52,7 +50,7 @@ func (s *state) checkWindow(in *inst) *Error {
 	return nil
 }
 
-// checkBlock checks [rsp+disp], the context block.
+// checkBlock checks [rsp+disp], the context block, and the poll word below it.
 func (s *state) checkBlock(in *inst) *Error {
 	if in.form.vec != target.VecNone {
 		return refuse(in.off, RuleSlot, "a vector instruction with the context block: nothing needs it")
@@ -66,12 +64,16 @@ func (s *state) checkBlock(in *inst) *Error {
 		end = target.WritableEnd
 	}
 	switch {
-	case d < 0 || d+size > end:
+	case in.isPoll():
+		return nil
+	case d < 0:
+		return refuse(in.off, RuleSlot, "[rsp%+#x], %d bytes: below the context block, and not a poll, mov r32, [rsp%+#x]", d, size, target.PollDisp)
+	case d+size > end:
 		return refuse(in.off, RuleSlot, "[rsp%+#x], %d bytes: outside of the slots that may be accessed so", d, size)
 	case d%8+size > 8:
 		return refuse(in.off, RuleSlot, "[rsp%+#x], %d bytes: not within one slot", d, size)
-	case d/8*8 == target.SlotPoll && in.mark&markPoll == 0:
-		return refuse(in.off, RulePoll, "SlotPoll is read, but this is not the first half of a poll")
+	case d/8*8 == target.SlotPoll:
+		return refuse(in.off, RulePoll, "SlotPoll is read: it is for Dispatch; blobs poll at [rsp%+#x]", target.PollDisp)
 	}
 	return nil
 }

@@ -24,8 +24,8 @@ import (
 //   - outside of the window an access faults. On half of the walks the processor runs ahead behind that, for as many accesses as
 //     it could have in flight, and each of them may go walkLimit further.
 //
-// Every access on the way must lie in the window with its surroundings, in the slots, or fault for certain; in the kernel's half,
-// too, the bits below must lie there.
+// Every access on the way must lie in the window with its surroundings, in the slots, be a poll's, or fault for certain; in the
+// kernel's half, too, the bits below must lie there.
 type oracle struct {
 	z       *zydis
 	code    []byte
@@ -46,7 +46,7 @@ type oracle struct {
 const (
 	oracleWindow  = 0x0800_0000_0000
 	oracleBlock   = 0x00c0_0010_2000
-	oraclePoll    = 0x7f12_3456_7000
+	oraclePoll    = oracleBlock + target.PollDisp
 	oracleFSBase  = 0x0123_4567_8940
 	lowerHalf     = 1 << 47
 	steps         = 300
@@ -69,11 +69,6 @@ func (o *oracle) check() error {
 			return fmt.Errorf("+%#x: %s: %w", off, f.mnemonic, err)
 		}
 		off += f.length
-	}
-	for i, off := range o.order {
-		if err := o.checkPoll(i); err != nil {
-			return fmt.Errorf("+%#x: %w", off, err)
-		}
 	}
 	if len(o.order) == 0 || o.insts[o.order[len(o.order)-1]].mnemonic != "jmp" {
 		return fmt.Errorf("execution runs off the end")
@@ -152,46 +147,27 @@ func (o *oracle) checkShape(off int64, f *zFacts) error {
 			if m.index >= 0 && (f.mnemonic != "mov" || m.write || m.scale != 8 || m.disp != target.SlotTouch || m.size < 4) {
 				return fmt.Errorf("shape of %+v", m)
 			}
-		default: // the second half of a poll
-			if f.mnemonic != "mov" || m.size != 4 || m.index >= 0 || m.disp != 0 || m.base < 0 || m.write || !o.isPoll(off, m.base, f) {
-				return fmt.Errorf("shape of %+v", m)
+			if m.disp < 0 && !f.isPoll() {
+				return fmt.Errorf("below the context block: %+v", m)
 			}
+			if m.disp+int64(m.size) > target.SlotPoll && m.disp < target.SlotPoll+8 {
+				return fmt.Errorf("SlotPoll: %+v", m)
+			}
+		default:
+			return fmt.Errorf("shape of %+v", m)
 		}
 	}
 	return nil
 }
 
-// isPoll tells whether the instruction in front of off loads SlotPoll into r, which the one at off overwrites.
-func (o *oracle) isPoll(off int64, r int, f *zFacts) bool {
-	n := len(o.order)
-	if n < 2 || o.order[n-1] != off {
-		return false
-	}
-	p := o.insts[o.order[n-2]]
-	return o.loadsPoll(p) && p.destReg == r && f.destReg == r && f.destBits == 32
+// isPoll tells whether f is a poll.
+func (f *zFacts) isPoll() bool {
+	return f.mnemonic == "mov" && f.destReg >= 0 && f.destBits == 32 && len(f.mems) == 1 && f.mems[0].isPoll()
 }
 
-func (o *oracle) loadsPoll(p *zFacts) bool {
-	return p.mnemonic == "mov" && p.destBits == 64 && len(p.mems) == 1 && p.mems[0].base == 4 && p.mems[0].index < 0 &&
-		!p.mems[0].gs && p.mems[0].disp == target.SlotPoll
-}
-
-// checkPoll checks that SlotPoll is read by polls only.
-func (o *oracle) checkPoll(i int) error {
-	f := o.insts[o.order[i]]
-	for _, m := range f.mems {
-		if m.base != 4 || m.index >= 0 || m.gs || m.disp+int64(m.size) <= target.SlotPoll || m.disp >= target.SlotPoll+8 {
-			continue
-		}
-		if !o.loadsPoll(f) || i+1 == len(o.order) {
-			return fmt.Errorf("reads SlotPoll")
-		}
-		g := o.insts[o.order[i+1]]
-		if g.mnemonic != "mov" || len(g.mems) != 1 || g.mems[0].base != f.destReg || g.mems[0].gs || g.destReg != f.destReg {
-			return fmt.Errorf("reads SlotPoll without polling")
-		}
-	}
-	return nil
+// isPoll tells whether m is what polls read.
+func (m *zMem) isPoll() bool {
+	return m.base == 4 && m.index < 0 && !m.gs && !m.write && m.disp == target.PollDisp && m.size == 4
 }
 
 func (o *oracle) checkBranch(off int64, f *zFacts) error {
@@ -206,7 +182,7 @@ func (o *oracle) checkBranch(off int64, f *zFacts) error {
 	if dest == nil {
 		return fmt.Errorf("jumps into an instruction at +%#x", to)
 	}
-	if to <= off && !(o.loadsPoll(dest) && o.insts[to+int64(dest.length)] != nil) {
+	if to <= off && !dest.isPoll() {
 		return fmt.Errorf("jumps back to +%#x without a poll", to)
 	}
 	return nil
@@ -230,7 +206,7 @@ func (o *oracle) nasty() uint64 {
 	case 5:
 		return oraclePoll + small
 	case 6:
-		return oraclePoll - oracleWindow
+		return oraclePoll + (^uint64(oracleWindow) + 1)
 	case 7:
 		return 1<<63 | r.Uint64N(1<<42)
 	case 8:
@@ -343,6 +319,7 @@ func (o *oracle) access(f *zFacts, regs *[16]uint64) (value uint64, fault bool, 
 			}
 		case m.gs || m.hidden:
 			return 0, false, fmt.Errorf("accesses %#x, %d bytes", addr, size)
+		case addr == oraclePoll && size == 4 && !m.write: // readable, unless the thread is asked to leave
 		case m.base == 4 && m.index < 0:
 			end := uint64(target.SlotsEnd)
 			if m.write {
@@ -359,8 +336,6 @@ func (o *oracle) access(f *zFacts, regs *[16]uint64) (value uint64, fault bool, 
 					value = target.AddrMask
 				case target.SlotTagMask:
 					value = target.TagMask
-				case target.SlotPoll:
-					value = oraclePoll
 				case target.SlotBase:
 					value = oracleWindow
 				}
@@ -371,8 +346,8 @@ func (o *oracle) access(f *zFacts, regs *[16]uint64) (value uint64, fault bool, 
 			} else if inBlock != target.SlotTouch {
 				return 0, false, fmt.Errorf("touches the context block at %#x", inBlock)
 			}
-		case addr != oraclePoll:
-			return 0, false, fmt.Errorf("polls %#x", addr)
+		default:
+			return 0, false, fmt.Errorf("accesses %#x without GS", addr)
 		}
 	}
 	return value, fault, nil

@@ -31,14 +31,14 @@ const (
 	// Rules on memory operands.
 
 	RuleMemory  // the operand has none of the allowed shapes
-	RuleSlot    // context block: outside the slots, straddling two, or writing a read-only one
+	RuleSlot    // context block: outside the slots and not a poll, straddling two, or writing a read-only one
 	RuleAddress // the address is not proved to lie in the window
 	RuleTouch   // the touch pattern with an index that is not proved to be below 32
 	RuleCount   // REP with a count that is not proved to be small
 
 	// Rules on control flow.
 
-	RulePoll     // SlotPoll is read, but not by the first half of a poll
+	RulePoll     // SlotPoll is read: it is Dispatch's
 	RuleTarget   // a jump to something that is neither an instruction of the blob nor a symbol
 	RuleBackward // a backward jump that does not land on a poll
 	RuleEnd      // execution could run off the end of the blob

@@ -1,7 +1,7 @@
 // Package sfi decides whether the finished bytes of a blob may run inside the Sentry.
 //
 // It proves, on those bytes alone, that whatever the registers hold and whatever the program's memory holds, the code
-// touches nothing but the program's window and a few slots of the context block, executes nothing but instructions of the
+// touches nothing but the program's window, a few slots of the context block and the poll word, executes nothing but instructions of the
 // allow-list (forms.txt), and leaves only through the trampolines. docs/sfi.md is the policy with its reasons;
 // docs/btc-machine.md the contract with the runtime that the proof rests on.
 //
@@ -90,7 +90,6 @@ func (v *verifier) run(code []byte, base uint64, entries []uint32, env Env) {
 	if !decoded && v.firstOnly {
 		return
 	}
-	v.markPolls()
 	if v.checkControl(decoded, entries) {
 		return
 	}

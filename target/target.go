@@ -17,12 +17,16 @@ const (
 	SlotFSBase   = 0x40 // program's FS base, always below WindowSize; read-only
 	SlotAddrMask = 0x48 // holds AddrMask; read-only
 	SlotTagMask  = 0x50 // holds TagMask; read-only
-	SlotPoll     = 0x58 // pointer that a poll reads through; 0 when the thread is asked to leave; read-only
+	SlotPoll     = 0x58 // 0 when the thread is asked to leave; for the dispatch trampoline: blobs poll at PollDisp
 	SlotBase     = 0x60 // host address of the program's window, the value of GS base; read-only
 	SlotsEnd     = 0x68 // first offset that translated code may not touch at all (but for SlotTouch)
 
 	// WritableEnd is the first offset that translated code may not write.
 	WritableEnd = SlotFSBase
+
+	// PollDisp is where a blob polls: mov r32, [rsp+PollDisp], in the page below the context block. The page holds no
+	// secret, and is not readable while the thread is asked to leave.
+	PollDisp = -0x1000
 
 	// SlotTouch is the last quadword of the context block's page; the page after it is never mapped. Reading
 	// [rsp + tag*8 + SlotTouch] faults unless tag is 0.

@@ -8,6 +8,7 @@ import (
 
 	"ub/btc"
 	"ub/sentry/machine"
+	"ub/target"
 	"ub/x86"
 )
 
@@ -72,12 +73,10 @@ func patched(code []byte, blob *btc.Blob, rules Rule) ([]byte, int, error) {
 			if err != nil {
 				return nil, 0, fmt.Errorf("poll at %#x: %w", f.Off, err)
 			}
-			// mov r, [rsp+SlotPoll]; mov r32, [r]
-			const first = 5
-			if f.Off < first || code[f.Off-first+1] != 0x8b || code[f.Off-1] != 0x58 {
-				return nil, 0, fmt.Errorf("no poll before %#x: % x", f.Off, code[max(0, f.Off-first):f.Off])
+			if in.Mem.Base != x86.RSP || in.Mem.Disp != target.PollDisp {
+				return nil, 0, fmt.Errorf("no poll at %#x: %v", f.Off, &in)
 			}
-			putNops(out[f.Off-first : f.Off+uint32(in.Len)])
+			putNops(out[f.Off : f.Off+uint32(in.Len)])
 			n++
 		}
 	}

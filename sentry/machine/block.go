@@ -40,7 +40,8 @@ const (
 
 // block is a context block: one page that RSP points at while translated code runs. Its first part is the slots of
 // package target, the only part that translated code can name; the rest belongs to the trampolines, to the signal
-// handlers and to Run. The page before and the page after are never mapped.
+// handlers and to Run. Polls read the page before, see disarm; the page after is never
+// mapped.
 //
 // Every field has one writer at a time: the goroutine in Run (and the code it entered), but for poll, which Stop and
 // the SIGURG handler set to 0, and seq, which others read.
@@ -49,7 +50,7 @@ type block struct {
 	scratch                 [3]uint64
 	fsBase                  uint64
 	addrMask, tagMask       uint64
-	poll                    uint64 // address of something readable, or 0 to leave
+	poll                    uint64 // not 0: polls pass; 0: leave
 	base                    uint64 // host address of the window
 
 	_ [3]uint64 // up to 0x80

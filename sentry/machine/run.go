@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"sync/atomic"
 
+	"golang.org/x/sys/unix"
+
 	"ub/btc"
 	"ub/target"
 )
@@ -124,10 +126,13 @@ func (t *Thread) rearm() bool {
 	if t.stop.Load() {
 		return false
 	}
-	atomic.StoreUint64(&t.b.poll, uint64(addrOfBlock(t.b)))
-	// Stop sets stop and then clears poll. If it cleared poll before our store, we see stop now.
+	if mprotect(addrOfBlock(t.b)-pageSize, pageSize, unix.PROT_READ) != nil {
+		return false // too many mappings: the program runs natively
+	}
+	atomic.StoreUint64(&t.b.poll, 1)
+	// Stop sets stop and then disarms. If it did so before our stores, we see stop now.
 	if t.stop.Load() {
-		atomic.StoreUint64(&t.b.poll, 0)
+		t.b.disarm()
 		return false
 	}
 	return true
@@ -163,6 +168,7 @@ func (t *Thread) fault(list []*Installed) Exit {
 	b.regs.GPR = f.Recover(&native, &slots)
 	b.regs.RIP = f.RIP
 	if f.Kind == btc.FaultPoll {
+		atomic.StoreUint64(&b.poll, 0)
 		return Exit{Reason: ExitFuel}
 	}
 	return Exit{Reason: ExitFault, FaultAddr: uintptr(b.faultAddr), Fault: f}

@@ -57,10 +57,23 @@ chain:
 	JMP	AX
 
 // urgHandler handles SIGURG, by which the Go runtime asks a thread to reach a safe point: translated code then leaves at
-// its next poll. The runtime's own handler runs in any case.
+// its next poll. The runtime's own handler runs in any case. What block.disarm does is done here: the block's poll is
+// cleared, and the page below it, which polls read, made unreadable by mprotect. The system call changes AX, CX and R11; the
+// arguments are kept in R8 to R10, which neither it nor C functions need preserved.
 TEXT ·urgHandler(SB), NOSPLIT|NOFRAME, $0
 	INSIDE(chain)
 	MOVQ	$0, block_poll(CX)
+	MOVQ	DI, R8
+	MOVQ	SI, R9
+	MOVQ	DX, R10
+	LEAQ	-4096(CX), DI
+	MOVL	$4096, SI
+	XORL	DX, DX		// PROT_NONE
+	MOVL	$10, AX		// mprotect
+	SYSCALL
+	MOVQ	R8, DI
+	MOVQ	R9, SI
+	MOVQ	R10, DX
 chain:
 	MOVLQZX	DI, AX
 	LEAQ	·previous(SB), CX

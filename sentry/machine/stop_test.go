@@ -148,7 +148,7 @@ func TestStopIsNotLost(t *testing.T) {
 	go func() {
 		for i := int64(1); i <= rounds; i++ {
 			th.Regs().GPR[rCX] = 1 << 60
-			atomic.StoreUint64(&th.b.poll, 0) // as urgHandler does
+			th.b.disarm() // as urgHandler does
 			ready.Store(i)
 			for ex := th.Run(w, c); ex.Reason == ExitFuel && !th.stop.Load(); ex = th.Run(w, c) {
 			}

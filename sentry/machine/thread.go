@@ -15,8 +15,8 @@ import (
 // ErrNoThread: all context blocks are taken (Options.Threads).
 var ErrNoThread = errors.New("no free context block")
 
-// blockStride: a context block and the guard page behind it, which is also the guard before the next one.
-const blockStride = 2 * pageSize
+// blockStride: a page that polls read, a context block, and a guard page behind it.
+const blockStride = 3 * pageSize
 
 // Thread is what one thread of the program needs to run translated code: a context block and dispatch tables. Run,
 // Regs, Bind, Flush and Free belong to one goroutine at a time; Stop, ClearStop and Running may be called by any.
@@ -57,6 +57,10 @@ func (m *Machine) NewThread() (*Thread, error) {
 		return nil, ErrNoThread
 	}
 	addr := m.blockAddr(t.index)
+	if err := mprotect(addr-pageSize, pageSize, unix.PROT_READ); err != nil {
+		m.freeBlocks = append(m.freeBlocks, t.index)
+		return nil, fmt.Errorf("opening the page that polls read: %w", err)
+	}
 	t.b = blockAt(addr)
 	for v := range t.tables {
 		t.tables[v] = tableAt(m.tablesAddr(t.index) + uintptr(v)*tableSize)
@@ -67,7 +71,7 @@ func (m *Machine) NewThread() (*Thread, error) {
 	*b = block{
 		addrMask: target.AddrMask,
 		tagMask:  target.TagMask,
-		poll:     uint64(addr),
+		poll:     1,
 		seq:      b.seq, // continues: somebody may wait for the previous owner to have left
 		epoch:    m.epoch.Load(),
 		table:    uint64(m.tablesAddr(t.index)),
@@ -113,7 +117,21 @@ func (t *Thread) Regs() *Regs { return &t.b.regs }
 // Translated code polls at least once per loop iteration or indirect transfer.
 func (t *Thread) Stop() {
 	t.stop.Store(true)
-	atomic.StoreUint64(&t.b.poll, 0)
+	t.b.disarm()
+}
+
+// disarm makes the thread leave at its next poll, if it is inside translated code. Polls of blobs read the page below the
+// block: it is one load, with nothing to wait for, where reading through a pointer is two, in every loop. Protecting a page
+// costs a microsecond or two, but is seldom done.
+//
+// Anybody may call it, at any time. A thread that makes polls pass again meanwhile (rearm) may end with poll set and the
+// page protected: then it leaves at its first poll, which clears poll (see fault), and starts over.
+func (b *block) disarm() {
+	atomic.StoreUint64(&b.poll, 0)
+	if err := mprotect(addrOfBlock(b)-pageSize, pageSize, unix.PROT_NONE); err != nil {
+		// The page between two that are not accessible: this makes one mapping of three, and cannot fail.
+		panic(fmt.Sprintf("BUG: closing the page that polls read: %v", err))
+	}
 }
 
 // ClearStop ends the effect of Stop.
@@ -144,7 +162,7 @@ func (m *Machine) expel(match func(*block) bool) {
 	for t := range m.threads {
 		if seq := atomic.LoadUint64(&t.b.seq); seq&1 != 0 && match(t.b) {
 			inside = append(inside, waiter{t.b, seq})
-			atomic.StoreUint64(&t.b.poll, 0)
+			t.b.disarm()
 		}
 	}
 	m.mu.Unlock()
@@ -172,7 +190,7 @@ func waitOutside(b *block, seq uint64) {
 		}
 		// A poll restored by a Run that began before our store would be lost: ask again.
 		if i%16 == 15 {
-			atomic.StoreUint64(&b.poll, 0)
+			b.disarm()
 		}
 	}
 }
