@@ -154,8 +154,7 @@ func TestParseArena(t *testing.T) {
 
 // TestPatched takes rules out of code that looks like the translator's.
 func TestPatched(t *testing.T) {
-	code := []byte("\x4c\x8b\x74\x24\x58" + // mov r14, [rsp+0x58]
-		"\x45\x8b\x36" + // mov r14d, [r14]
+	code := []byte("\x44\x8b\xb4\x24\x00\xf0\xff\xff" + // mov r14d, [rsp-0x1000]
 		"\xc4\x62\x8b\xf5\x74\x24\x48" + // pdep r14, r14, [rsp+0x48]
 		"\xc4\xe2\xfb\xf5\x7c\x24\x48" + // pdep rdi, rax, [rsp+0x48]
 		"\x4b\x8d\x0c\x3e" + // lea rcx, [r14+r15]
@@ -164,7 +163,7 @@ func TestPatched(t *testing.T) {
 		"\xc4\x42\x8b\xf5\x64\x24\x50") // pdep with another slot
 	blob := &btc.Blob{
 		Code:   code,
-		Faults: []btc.Fault{{Off: 5, Kind: btc.FaultPoll}},
+		Faults: []btc.Fault{{Off: 0, Kind: btc.FaultPoll}},
 		Lines:  []btc.Line{{Off: 0, RIP: 0x1000}, {Off: 22, RIP: 0x1001}},
 	}
 	want := func(rules Rule, n int, text ...string) {
@@ -190,13 +189,13 @@ func TestPatched(t *testing.T) {
 				t.Errorf("%v: no %q in %q", rules, x, list)
 			}
 		}
-		if rules&Fuel != 0 && strings.Contains(list, "+0x58") {
+		if rules&Fuel != 0 && strings.Contains(list, "-0x1000") {
 			t.Errorf("%v: the poll is there: %q", rules, list)
 		}
 	}
 	want(0, 0, "pdep r14", "jrcxz")
 	want(Fuel, 1, "pdep r14", "jrcxz")
-	want(Masks, 2, "mov r14, r14", "mov rdi, rax", "+0x58", "+0x50")
+	want(Masks, 2, "mov r14, r14", "mov rdi, rax", "-0x1000", "+0x50")
 	want(Jumps, 1, "jmp", "pdep r14")
 	want(AllRules, 4, "mov rdi, rax", "jmp")
 
