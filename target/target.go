@@ -25,8 +25,10 @@ const (
 	WritableEnd = SlotFSBase
 
 	// PollDisp is where a blob polls: mov r32, [rsp+PollDisp], in the page below the context block. The page holds no
-	// secret, and is not readable while the thread is asked to leave.
-	PollDisp = -0x1000
+	// secret, and is not readable while the thread is asked to leave. No slot and no vector register has its place at the
+	// same offset of a page: a processor may take a load for one of a store just made at the same offset of another page, and
+	// wait for it in vain (4K aliasing: ten times the time of a loop that stored RSP).
+	PollDisp = -0x200
 
 	// SlotTouch is the last quadword of the context block's page; the page after it is never mapped. Reading
 	// [rsp + tag*8 + SlotTouch] faults unless tag is 0.

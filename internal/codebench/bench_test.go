@@ -154,7 +154,7 @@ func TestParseArena(t *testing.T) {
 
 // TestPatched takes rules out of code that looks like the translator's.
 func TestPatched(t *testing.T) {
-	code := []byte("\x44\x8b\xb4\x24\x00\xf0\xff\xff" + // mov r14d, [rsp-0x1000]
+	code := []byte("\x44\x8b\xb4\x24\x00\xfe\xff\xff" + // mov r14d, [rsp-0x200]
 		"\xc4\x62\x8b\xf5\x74\x24\x48" + // pdep r14, r14, [rsp+0x48]
 		"\xc4\xe2\xfb\xf5\x7c\x24\x48" + // pdep rdi, rax, [rsp+0x48]
 		"\x4b\x8d\x0c\x3e" + // lea rcx, [r14+r15]
@@ -189,13 +189,13 @@ func TestPatched(t *testing.T) {
 				t.Errorf("%v: no %q in %q", rules, x, list)
 			}
 		}
-		if rules&Fuel != 0 && strings.Contains(list, "-0x1000") {
+		if rules&Fuel != 0 && strings.Contains(list, "-0x200") {
 			t.Errorf("%v: the poll is there: %q", rules, list)
 		}
 	}
 	want(0, 0, "pdep r14", "jrcxz")
 	want(Fuel, 1, "pdep r14", "jrcxz")
-	want(Masks, 2, "mov r14, r14", "mov rdi, rax", "-0x1000", "+0x50")
+	want(Masks, 2, "mov r14, r14", "mov rdi, rax", "-0x200", "+0x50")
 	want(Jumps, 1, "jmp", "pdep r14")
 	want(AllRules, 4, "mov rdi, rax", "jmp")
 

@@ -48,7 +48,7 @@ func (a *blobAsm) movImm(reg int, v uint64) {
 // poll is a poll whose fault resumes the program at rip.
 func (a *blobAsm) poll(rip uint64) {
 	a.fault(btc.Fault{Kind: btc.FaultPoll, RIP: rip})
-	a.raw(0x44, 0x8b, 0xbc, 0x24, 0x00, 0xf0, 0xff, 0xff) // mov r15d, [rsp+PollDisp]
+	a.raw(0x44, 0x8b, 0xbc, 0x24, 0x00, 0xfe, 0xff, 0xff) // mov r15d, [rsp+PollDisp]
 }
 
 // exit leaves by way of sym with R13 = rip.

@@ -68,6 +68,7 @@ type block struct {
 	hashMask uint64 // PDEP mask that turns a hash into an offset in the table
 
 	vecLevel  uint64 // target.Vec: what of vec is loaded on entry and stored on exit
+	vecUpper  uint64 // not 0: there is something above bit 127 of the first 16 registers of vec
 	hostMXCSR uint64 // what Go expects in MXCSR
 
 	nat [4]uint64 // native R12..R15 at a fault
@@ -75,7 +76,7 @@ type block struct {
 	faultPC   uint64 // native RIP of the fault
 	faultAddr uint64 // si_addr
 
-	_   [offVec - 0x198]byte
+	_   [offVec - 0x1a0]byte
 	vec vecState // aligned to 64 bytes
 }
 
@@ -118,6 +119,7 @@ const (
 	offVecLevel  = int32(unsafe.Offsetof(block{}.vecLevel))
 	offK         = offVec + int32(unsafe.Offsetof(vecState{}.k))
 	offMXCSR     = offVec + int32(unsafe.Offsetof(vecState{}.mxcsr))
+	offVecUpper  = int32(unsafe.Offsetof(block{}.vecUpper))
 	offHostMXCSR = int32(unsafe.Offsetof(block{}.hostMXCSR))
 	offNat       = int32(unsafe.Offsetof(block{}.nat))
 )

@@ -126,6 +126,10 @@ func (t *Thread) LoadVec(area []byte) error {
 		}
 	}
 	t.wide, t.ran = false, target.VecNone
+	t.b.vecUpper = 0
+	if bv&(xAVX|xZMMHi) != 0 {
+		t.b.vecUpper = 1
+	}
 	if t.m.maxVec < target.VecAVX512 {
 		return nil
 	}
