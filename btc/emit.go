@@ -12,6 +12,8 @@ type emitter struct {
 	a    x86.Asm
 	blob *Blob
 	vec  target.Vec
+
+	jumped int // offset behind the last unconditional jump
 }
 
 func (e *emitter) init(insts int) {
@@ -53,13 +55,45 @@ func (e *emitter) fault(k FaultKind, rip uint64, dirty []RegLoc) {
 // setString completes the fault record just made.
 func (e *emitter) setString(s *StringFix) { e.blob.Faults[len(e.blob.Faults)-1].Str = s }
 
+// loopAlign is where loops begin: a window of the processor's fetch and of its cache of decoded instructions. Without it a
+// loop of a few instructions takes up to twice the time, depending on where it happens to be. Blobs begin at cache lines.
+const loopAlign = 32
+
+func (e *emitter) align() {
+	n := -e.a.Len() & (loopAlign - 1)
+	if n == 0 {
+		return
+	}
+	e.line(0)
+	if e.jumped != e.a.Len() {
+		e.a.Nop(n)
+		return
+	}
+	// Nobody comes here. But to the verifier what nobody comes to is code like any other, which begins with nothing known:
+	// it must not run on into the loop.
+	const jump = 5
+	if n < jump {
+		n += loopAlign
+	}
+	e.a.Nop(n - jump)
+	e.jmpSym(target.SymStop)
+}
+
 func (e *emitter) newLabel() x86.Label         { return e.a.NewLabel() }
 func (e *emitter) bind(l x86.Label)            { e.a.Bind(l) }
 func (e *emitter) offset(l x86.Label) uint32   { return uint32(e.a.Offset(l)) }
-func (e *emitter) jmp(l x86.Label)             { e.a.Jmp(l) }
 func (e *emitter) jcc(cond uint8, l x86.Label) { e.a.Jcc(cond, l) }
 func (e *emitter) jrcxz(l x86.Label)           { e.a.Jrcxz(l) }
-func (e *emitter) jmpSym(s target.Sym)         { e.a.JmpSym(uint8(s)) }
+
+func (e *emitter) jmp(l x86.Label) {
+	e.a.Jmp(l)
+	e.jumped = e.a.Len()
+}
+
+func (e *emitter) jmpSym(s target.Sym) {
+	e.a.JmpSym(uint8(s))
+	e.jumped = e.a.Len()
+}
 
 // inst emits an instruction of the program with operands replaced.
 func (e *emitter) inst(in *x86.Inst, s x86.Subst) {

@@ -188,6 +188,9 @@ func (t *translator) countEdges() {
 // block translates b.
 func (t *translator) block(b *path.Block) {
 	t.b, t.in = b, nil
+	if t.polls[b.Index] {
+		t.e.align()
+	}
 	t.e.line(b.Addr)
 	t.e.bind(t.labels[b.Index])
 	if !t.keep {
