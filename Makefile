@@ -6,7 +6,7 @@ GO ?= go
 GOBUILD := CGO_ENABLED=0 $(GO) build -buildvcs=false
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build test lint demo bench bench-syscall bench-idle bench-rss bench-code bench-apps clean
+.PHONY: help deps build test lint demo bench bench-syscall bench-idle bench-rss bench-code bench-apps bench-profile clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -29,7 +29,7 @@ test: build lint ## Build, check, and run all tests, end-to-end ones included (r
 demo: build ## Programs with and without bypass, side by side (root, under two minutes)
 	@bin/ub-bench demo
 
-bench: bench-syscall bench-idle bench-rss bench-code bench-apps ## Run all benchmarks; rows also go to out/bench/*.json (root)
+bench: bench-syscall bench-idle bench-rss bench-code bench-apps bench-profile ## Run all benchmarks; rows also go to out/bench/*.json (root)
 
 bench-syscall: build ## ns per syscall: native, sandbox, sandbox with bypass
 	@bin/ub-bench syscall
@@ -45,6 +45,9 @@ bench-code: build ## Slow-down of translated code, and what each safety rule cos
 
 bench-apps: build ## Redis and nginx: requests per second, time and crossings per request (under five minutes)
 	@bin/ub-bench apps
+
+bench-profile: build ## What `ub profile` costs the program that it watches
+	@bin/ub-bench profile
 
 clean: ## Remove bin/ and out/
 	rm -rf bin out

@@ -23,7 +23,7 @@ func TestStacks(t *testing.T) {
 			[]byte{0x48, 0x83, 0xc4, 0x18, 0x5b, 0x41, 0x5c}, ret), // add rsp,24; pop rbx; pop r12
 		outer:  cat(rel32(outer, inner, 0xe8), xorEAX, syscall, ret),
 		helper: cat([]byte{0x53, 0x48, 0x8d, 0x64, 0x24, 0xf0, 0x48, 0x8d, 0x64, 0x24, 0x10, 0x5b}, ret), // push rbx; lea rsp,[rsp-16]; lea rsp,[rsp+16]; pop
-		framed: cat(rel32(framed, outer, 0xe8), []byte{0xc9}, ret),                                     // leave
+		framed: cat(rel32(framed, outer, 0xe8), []byte{0xc9}, ret),                                       // leave
 		above:  cat(callRAX, xorEAX, syscall),
 	}
 	entry := uint64(wrapper + 2)

@@ -99,6 +99,19 @@ func (a *asm) sum(dst, x, y int) {
 	a.raw(0x48|byte(dst>>3)<<2|byte(y>>3)<<1|byte(x>>3), 0x8d, 0x84|byte(dst&7)<<3, byte(y&7)<<3|byte(x&7), 0, 0, 0, 0)
 }
 
+// step moves a register by lea, add, sub, inc or dec.
+func (a *asm) step(how, reg int, d int32) {
+	switch how {
+	case 0:
+		a.lea(reg, reg, d)
+	case 1, 2:
+		a.raw(0x48|byte(reg>>3), 0x81, 0xc0|byte(how-1)*0x28|byte(reg&7))
+		a.code = binary.LittleEndian.AppendUint32(a.code, uint32(d))
+	default:
+		a.raw(0x48|byte(reg>>3), 0xff, 0xc0|byte(how-3)<<3|byte(reg&7))
+	}
+}
+
 // touch checks the tag of src.
 func (a *asm) touch(t, src int) {
 	a.bmi(2, t, src, target.SlotTagMask)
@@ -182,7 +195,7 @@ func randomBlob(r *rand.Rand) (code []byte, entries []uint32) {
 		for range r.IntN(8) {
 			w := pick(reserved)
 			p := pick(free)
-			switch r.IntN(14) {
+			switch r.IntN(17) {
 			case 0, 1, 2:
 				a.lea(w, p, int32(r.IntN(1000)))
 				if r.IntN(2) == 0 {
@@ -229,6 +242,24 @@ func randomBlob(r *rand.Rand) (code []byte, entries []uint32) {
 				a.sanitize(w, p)
 				for range 1 + r.IntN(3) {
 					a.vector(r, w, int8(r.IntN(256)-128))
+				}
+			case 14, 15, 16:
+				// On from where an access has been, in this block or round a loop.
+				if r.IntN(2) == 0 {
+					a.sanitize(w, p)
+				}
+				for range r.IntN(4) {
+					if r.IntN(3) == 0 {
+						a.vector(r, w, int8(r.IntN(256)-128))
+					} else {
+						op := [][]byte{{0x8b}, {0x89}, {0x0f, 0xb6}, {0x0f, 0x44}, {0xd3}, {0x0f, 0xa5}}[r.IntN(6)]
+						a.mem(true, false, 8, op, p, w, int32(r.IntN(256)-128))
+					}
+					step := int32(r.IntN(128))
+					if r.IntN(4) == 0 {
+						step = int32(r.Uint32()) >> r.IntN(16)
+					}
+					a.step(r.IntN(5), w, step)
 				}
 			case 11:
 				a.mov(pick(reserved), w)

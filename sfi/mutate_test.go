@@ -123,7 +123,7 @@ func TestMutants(t *testing.T) {
 	t.Logf("corpus: %d mutants, %d accepted", mutants, accepted)
 	mutants, accepted = 0, 0
 	valid := 0
-	for range 6000 {
+	for range 7000 {
 		code, entries := randomBlob(r)
 		if !judge(t, z, r, code, entries) {
 			continue

@@ -262,7 +262,7 @@ func parseForm(line string) (space int, f form, err error) {
 			f.lens = len128 | len256 | len512
 		}
 	}
-	if f.vec != target.VecNone && slices.ContainsFunc(f.ops, func(o operand) bool { return o.kind == 'I' || o.kind == 'L' }) {
+	if f.vec != target.VecNone && slices.ContainsFunc(f.ops, func(o operand) bool { return o.kind == 'I' }) {
 		f.perhaps = true // the immediate may select nothing from memory
 	}
 	if space < spaceEVEX0F {

@@ -12,6 +12,9 @@ import (
 // ahead behind one that is going to fault. Each access in flight then leads WalkLimit further at most; see docs/sfi.md, Speculation.
 const WalkLimit = 1 << 20
 
+// The guards are wide enough for this many accesses in flight, the first of them DispLimit outside: more than any processor has.
+const _ = uint((target.GuardSize-target.DispLimit)/WalkLimit - 4096)
+
 // kind says what is proved about a register.
 type kind uint8
 

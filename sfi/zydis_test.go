@@ -155,8 +155,8 @@ func (z *zydis) sure(f *zFacts) bool {
 			return false
 		}
 	}
-	// Immediates choose elements, and may choose none from memory; so may a fourth register.
-	return f.vec == target.VecNone || !f.hasImm && !strings.HasPrefix(f.mnemonic, "vblendv") && f.mnemonic != "vpblendvb"
+	// Immediates choose elements, and may choose none from memory; so may the mask of a blend.
+	return f.vec == target.VecNone || !f.hasImm && !strings.Contains(f.mnemonic, "blendv")
 }
 
 func TestZydisLayout(t *testing.T) {

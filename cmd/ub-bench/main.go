@@ -65,6 +65,7 @@ func rootCommand() *cobra.Command {
 	add("demo", "System calls and coreutils: native, sandbox, sandbox with bypass", 3, b.demo)
 	add("syscall [WORKLOAD...]", "Nanoseconds per system call", 7, b.syscall)
 	add("idle", "What bypass costs a program that makes no system calls", 15, b.idle)
+	add("profile", "What `ub profile` costs the program that it watches", 21, b.profile)
 	add("rss", "Memory of the sandbox without and with bypass", 3, b.rss)
 	var f appsFlags
 	cmd := add("apps [redis] [nginx]", "Requests per second of Redis and nginx, and what a request costs", 7, func(ctx context.Context, args []string) error {

@@ -13,7 +13,7 @@ import "ub/target"
 const (
 	tableEntrySize = 16
 	tableWays      = 2
-	tableSetBits   = 9
+	tableSetBits   = 11
 	tableSetShift  = 5 // log2(tableWays * tableEntrySize)
 	tableSize      = 1 << (tableSetBits + tableSetShift)
 	tablesSize     = uintptr(target.NumVecs) * tableSize
