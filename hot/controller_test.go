@@ -131,7 +131,7 @@ func TestProgramThatIsSlowerAsAWhole(t *testing.T) {
 	for range 10 {
 		steps = append(steps, step{key: 0x1000, user: 50, btc: 100, in: 300})
 	}
-	steps = append(steps, step{key: 0x2000, user: 50_000, btc: 50_000, in: 300})
+	steps = append(steps, step{key: 0x2000, user: 15_000, btc: 15_000, in: 300})
 	run := func(c Config) *sim {
 		s := newSim(c, 3)
 		s.crossing, s.wake = 1000, 30_000
@@ -209,5 +209,21 @@ func TestPathLimits(t *testing.T) {
 		if g := s.gaps[st.key]; g.State != Kept || g.Level != want {
 			t.Errorf("passes of the larger path take %d: %v at level %d, want %d", grown, g.State, g.Level, want)
 		}
+	}
+}
+
+// On a machine that is hopelessly overloaded a program that clearly gains must not be taken for one that loses.
+func TestOverloadIsNoHarm(t *testing.T) {
+	lost := 0
+	for seed := range uint64(20) {
+		s := newSim(testConfig(), seed+1)
+		s.noise = 0.01
+		s.run(10_000*ms, tight, tight, tight, long, step{key: 0x5000, user: 300, btc: 400, end: ExitStop, in: 300})
+		if s.harms > 0 || s.state(tight.key) != Kept {
+			lost++
+		}
+	}
+	if lost > 3 {
+		t.Errorf("%d of 20 programs lost bypass", lost)
 	}
 }

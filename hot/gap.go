@@ -89,6 +89,8 @@ type Gap struct {
 
 	trial     trial
 	growEnd   uint64 // no more of that after this
+	grown     bool   // it has grown in this period of growing
+	periods   uint32 // such periods in this trial
 	long      bool   // only pairs with long windows count
 	postponed uint32
 	passes    uint64 // with bypass, in this trial; and how many of them ended at the path's limits
@@ -98,6 +100,9 @@ type Gap struct {
 	hasBelow  bool
 	capped    bool // a larger path has been tried and was no better
 }
+
+// maxPeriods bounds how often a path that does not yet reach a syscall is given more time to grow.
+const maxPeriods = 16
 
 // Growth is how a gap's path does.
 type Growth uint8
@@ -132,10 +137,11 @@ func (g *Gap) HasCode(c *Config, now uint64) {
 		g.enter(Kept, WhyNone, now)
 		return
 	}
-	fresh := g.State == Waiting
+	grows := g.State == Waiting || g.Why == WhyNoEnd // it may get further this time
 	g.capped, g.hasBelow, g.long = false, false, false
 	g.enter(Trial, WhyNone, now)
-	if g.growEnd = now; fresh {
+	g.periods = 0
+	if g.growEnd = now; grows {
 		g.growEnd += c.GrowMax
 		g.grow(c, now)
 	}
@@ -172,6 +178,7 @@ func (g *Gap) Grown(c *Config, now uint64) {
 		g.restart()
 	}
 	if g.State == Trial {
+		g.grown = true
 		g.grow(c, now)
 	}
 }
@@ -227,6 +234,10 @@ func (g *Gap) pair(c *Config, now uint64, base, active *side, growth Growth, lon
 		g.hasBelow = false
 		g.Level++
 		g.restart()
+		if g.State == Trial {
+			g.growEnd = now + c.GrowMax
+			g.grow(c, now)
+		}
 		return Extend
 	}
 	if growth == Growing && g.postponed < maxPostponed {
@@ -249,6 +260,14 @@ func (g *Gap) pair(c *Config, now uint64, base, active *side, growth Growth, lon
 	}
 	if g.trial.n >= c.MinPairs/2 && !g.yields(c) {
 		// Whatever the windows say: what does not save a crossing saves nothing.
+		if g.State == Trial && growth != Full && g.grown && g.periods < maxPeriods && 2*g.misses > g.ends {
+			// It still gets on.
+			g.periods++
+			g.restart()
+			g.grown, g.growEnd = false, now+c.GrowMax
+			g.grow(c, now)
+			return Nothing
+		}
 		return g.lost(c, now, c.DropPermille)
 	}
 	if g.State == Kept {
@@ -319,6 +338,10 @@ func (g *Gap) lost(c *Config, now uint64, permille uint32) Event {
 	case !g.capped && g.atLimits(c) && g.Level+1 < c.Levels:
 		g.Level++
 		g.restart()
+		if g.State == Trial {
+			g.growEnd = now + c.GrowMax
+			g.grow(c, now)
+		}
 		return Extend
 	}
 	why := WhyNoGain

@@ -53,11 +53,12 @@ func (g *Group) lost(now uint64) {
 // Payoff is what a pass of any gap saves on average, in ticks, and by how many differences.
 func (g *Group) Payoff() (ticks int64, pairs uint32) { return g.trial.payoff(), g.trial.n }
 
-// pair takes the mean difference of all passes of a pair of windows and reports whether bypass is to end for a while.
-func (g *Group) pair(c *Config, now uint64, d int64) bool {
-	// Here it is about harm, not gain: what is neither is left to the gaps.
-	g.trial.put(c, d+2*int64(c.MinPayoff))
-	if !g.trial.loses(c, c.KeepPermille) {
+// pair takes the mean difference of all passes of a pair of windows, in which a pass took base ticks without bypass, and reports whether bypass is to end for a while.
+func (g *Group) pair(c *Config, now uint64, d, base int64) bool {
+	// Here it is about harm, not gain: what is neither is left to the gaps. And the gaps themselves have been found to pay, so
+	// there must be more evidence.
+	g.trial.put(c, d+base/20+int64(c.MinPayoff))
+	if !g.trial.loses(c, max(1, c.KeepPermille/8)) {
 		if g.Setbacks > 0 && now-g.since > 2*c.RetryMax {
 			g.Setbacks = 0
 		}

@@ -59,7 +59,10 @@ func (s *side) add(c *Config, ticks uint64, exit Exit) {
 	}
 }
 
-// mean is what a pass took, long ones included.
+// body is what a pass took, each counted as at most Clip.
+func (s *side) body() int64 { return int64(s.sum / uint64(s.n)) }
+
+// mean is what a pass took, long ones in full.
 func (s *side) mean() int64 { return int64((s.sum + s.excess) / uint64(s.n)) }
 
 // table is a thread's tracks.

@@ -371,7 +371,10 @@ func (t *Thread) Settle(now uint64, gr *Group, growth func(*Gap) Growth, changed
 		}
 		if e.gap == nil || e.gap.State != Trial {
 			n := int64(e.active.n + e.base.n)
-			b, a := e.base.mean(), e.active.mean()
+			b, a := e.base.body(), e.active.body()
+			if t.kind == epochPair {
+				b, a = e.base.mean(), e.active.mean()
+			}
 			d := b - a
 			if e.gap != nil && e.gap.State == Kept && t.kind != epochPair && d < 0 {
 				// Should it have come to lose, that is its own affair.
@@ -407,7 +410,7 @@ func (t *Thread) Settle(now uint64, gr *Group, growth func(*Gap) Growth, changed
 	d := saved / passes
 	if !marginal(t.c, base, base-saved) {
 		gr.marginal = 0
-		return gr.pair(t.c, now, d)
+		return gr.pair(t.c, now, d, base/passes)
 	}
 	gr.marginal++
 	// Other pairs of a program that is not much faster are too short to tell: what they say in favour does not count.
@@ -418,7 +421,7 @@ func (t *Thread) Settle(now uint64, gr *Group, growth func(*Gap) Growth, changed
 	case t.kind == epochPair:
 		return gr.epoch(t.c, now, d, base/passes)
 	case t.kind == longPair || d < 0:
-		return gr.pair(t.c, now, d)
+		return gr.pair(t.c, now, d, base/passes)
 	}
 	return false
 }

@@ -14,8 +14,10 @@ type trial struct {
 	n uint32          // differences in it
 	i uint32          // where the next one goes
 
-	// Passes longer than Clip are rare and can be long: what they are per pass is kept aside.
+	// Passes longer than Clip are rare and can be long: what they are per pass is kept aside. A bit of full tells that the
+	// difference at that place is negative when they count in full.
 	active, base tail
+	full         uint32
 }
 
 type tail struct {
@@ -30,11 +32,19 @@ func (t *tail) add(s *side) {
 }
 
 // minTails is how many passes beyond Clip there must be on both sides before they count: fewer may be the machine's.
-const minTails = 12
+// And they must make a difference in each minFull-th pair: what interrupts passes hits the longer windows, those without bypass,
+// more often.
+const (
+	minTails = 12
+	minFull  = 4
+)
 
 // add takes a difference.
 func (t *trial) add(c *Config, base, active *side) {
-	t.put(c, int64(base.sum/uint64(base.n))-int64(active.sum/uint64(active.n)))
+	if t.full &^= 1 << t.i; base.mean() < active.mean() {
+		t.full |= 1 << t.i
+	}
+	t.put(c, base.body()-active.body())
 	t.active.add(active)
 	t.base.add(base)
 }
@@ -73,7 +83,7 @@ func (t *trial) payoff() int64 {
 	s := d[:t.n]
 	slices.Sort(s)
 	p := (s[(t.n-1)/2] + s[t.n/2]) / 2
-	if t.active.tails >= minTails && t.base.tails >= minTails {
+	if t.active.tails >= minTails && t.base.tails >= minTails && uint32(bits.OnesCount32(t.full))*minFull >= t.n {
 		p += int64(t.base.excess/uint64(t.base.passes)) - int64(t.active.excess/uint64(t.active.passes))
 	}
 	return p

@@ -128,6 +128,7 @@ func (e *engine) gapEventLocked(g *gap, ev hot.Event) []*blob {
 		e.counters.Add(statfile.PathsRaised, 1)
 		if s != nil && g.Level > s.level {
 			s.level = g.Level
+			g.as.askAgainLocked()
 			e.enqueueLocked(request{s: s})
 		}
 	case hot.Shrink:
@@ -185,14 +186,32 @@ func (e *engine) again(g *gap, stack []uint64) {
 		for i, v := range stack {
 			if _, ok := e.codeAtLocked(g.as, v, v+1); ok {
 				g.callerAt.Store(uint32(8 * i))
+				if g.Why == hot.WhyNoEnd {
+					g.as.askAgainLocked()
+				}
 				g.SplitUp(now)
 				e.countStateLocked(was, g.State)
 				return
 			}
 		}
 	}
+	if g.Why == hot.WhyNoEnd {
+		g.as.askAgainLocked()
+	}
 	g.Again(&e.policy, now)
 	e.countStateLocked(was, g.State)
+}
+
+// askAgainLocked has targets that were missed in vain translated when they are missed once more: those for which a path
+// had no room, above all, have been missed so often that they would have to be for long.
+func (as *addressSpace) askAgainLocked() {
+	for _, b := range as.hints {
+		for i := range b.targets {
+			if t := &b.targets[i]; t.next > t.n+1 && t.n >= firstMisses {
+				t.next = t.n + 1
+			}
+		}
+	}
 }
 
 // countStateLocked counts a change of a gap's state that is no decision of a trial's.

@@ -83,6 +83,9 @@ func (s *site) startTrial() {
 // limits are those of a path of s's level: the largest, or half of each, and so on.
 func (s *site) limits(c *statfile.Config) (l path.Limits, extensions int) {
 	shift := c.PathLevels - 1 - min(uint64(s.level), c.PathLevels-1)
+	if c.Controller == 0 {
+		shift = 0 // nobody raises levels
+	}
 	return path.Limits{MaxBlocks: int(max(1, c.MaxPathBlocks>>shift)), MaxInsts: int(max(1, c.MaxPathInsts>>shift))},
 		int(c.MaxExtensions >> shift)
 }

@@ -153,7 +153,7 @@ func DefaultConfig() Config {
 		RetireAfter:     6,
 		GrowMS:          5,
 		GrowMaxMS:       60,
-		PathLevels:      3,
+		PathLevels:      2,
 		ExtendPercent:   10,
 		MaxExtensions:   48,
 		Journal:         1,
