@@ -105,39 +105,64 @@ func saved(gaps *Histogram, crossing, limit float64) float64 {
 	return max(ns, 0) // a site that does not pay is not bypassed
 }
 
-// newProfile makes estimates from what has been seen.
-func newProfile(o *Options, cal *Calibration, s *sums) *Profile {
+// estimate is a site over all of the time.
+type estimate struct {
+	rowSums           // as counted
+	calls   float64   // per second
+	perSec  Histogram // gaps per second
+}
+
+// newProfile makes estimates from what has been seen in successive times. Each is scaled by itself.
+func newProfile(o *Options, cal *Calibration, times ...*sums) *Profile {
 	p := &Profile{
 		Target:    o.Target,
-		Seconds:   s.elapsed.Seconds(),
-		Observed:  s.observed.Seconds(),
-		Windows:   max(s.windows, 1),
 		ProbeNS:   cal.Probe,
 		Crossing:  Crossing{Linux: cal.Crossing, Sentry: o.SentryCrossing, SentrySource: o.SentrySource},
-		CPU:       s.cpu.Seconds(),
-		Gaps:      s.gaps,
-		Lost:      s.lost(),
 		Sites:     []Site{},
 		Histogram: []Bar{},
 	}
-	p.Cost = ratio(s.cost.Seconds(), p.Seconds)
-	perSecond := ratio(s.scale(cal), p.Seconds) // of what was counted
+	cost := 0.0
+	for _, s := range times {
+		p.Seconds += s.elapsed.Seconds()
+		p.Observed += s.observed.Seconds()
+		p.Windows += s.windows
+		p.CPU += s.cpu.Seconds()
+		p.Gaps += s.gaps
+		p.Lost += s.lost()
+		cost += s.cost.Seconds()
+	}
+	p.Windows = max(p.Windows, 1)
+	p.Cost = ratio(cost, p.Seconds)
+	rows := map[rowKey]*estimate{}
 	var all Histogram
-	for _, r := range s.rows {
-		p.Cut += r.cut
-		p.CallsPerSecond += perSecond * float64(r.gaps+r.cut)
-		for b, n := range r.hist {
-			all[b] += n
+	for _, s := range times {
+		perSecond := ratio(s.scale(cal), p.Seconds)
+		for k, r := range s.rows {
+			e := rows[k]
+			if e == nil {
+				e = &estimate{}
+				rows[k] = e
+			}
+			e.add(r)
+			e.calls += perSecond * float64(r.gaps+r.cut)
+			p.Cut += r.cut
+			for b, n := range r.hist {
+				e.perSec[b] += perSecond * n
+				all[b] += n
+			}
 		}
+	}
+	for _, e := range rows {
+		p.CallsPerSecond += e.calls
 	}
 	// Time of the programs per second, in ns: here, and in a sandbox.
 	here := 1e9 * ratio(p.CPU, p.Seconds)
 	sandbox := here + p.CallsPerSecond*max(p.Crossing.Sentry-p.Crossing.Linux, 0)
-	for k, r := range s.rows {
-		site := newSite(k, r, perSecond)
-		site.Share = share(site.CallsPerSecond*p.Crossing.Linux, here)
-		site.Saves.Linux = share(perSecond*saved(&r.hist, p.Crossing.Linux, linuxGapLimit), here)
-		site.Saves.Sentry = share(perSecond*saved(&r.hist, p.Crossing.Sentry, sentryGapLimit), sandbox)
+	for k, e := range rows {
+		site := newSite(k, e)
+		site.Share = share(e.calls*p.Crossing.Linux, here)
+		site.Saves.Linux = share(saved(&e.perSec, p.Crossing.Linux, linuxGapLimit), here)
+		site.Saves.Sentry = share(saved(&e.perSec, p.Crossing.Sentry, sentryGapLimit), sandbox)
 		p.Share += site.Share
 		p.Saves.Linux += site.Saves.Linux
 		p.Saves.Sentry += site.Saves.Sentry
@@ -152,14 +177,13 @@ func newProfile(o *Options, cal *Calibration, s *sums) *Profile {
 	return p
 }
 
-func newSite(k rowKey, r *rowSums, perSecond float64) Site {
+func newSite(k rowKey, e *estimate) Site {
 	s := Site{
-		Syscall: syscallName(k.nr), Site: k.site, Gaps: r.gaps, Cut: r.cut,
-		CallsPerSecond: perSecond * float64(r.gaps+r.cut),
-		GapNS:          Percentiles{r.hist.Quantile(0.5), r.hist.Quantile(0.9), r.hist.Quantile(0.99)},
-		MeanNS:         ratio(r.gapNS, float64(r.gaps)),
-		KernelNS:       ratio(r.sysNS, float64(r.sysN)),
-		Histogram:      bars(&r.hist),
+		Syscall: syscallName(k.nr), Site: k.site, Gaps: e.gaps, Cut: e.cut, CallsPerSecond: e.calls,
+		GapNS:     Percentiles{e.perSec.Quantile(0.5), e.perSec.Quantile(0.9), e.perSec.Quantile(0.99)},
+		MeanNS:    ratio(e.gapNS, float64(e.gaps)),
+		KernelNS:  ratio(e.sysNS, float64(e.sysN)),
+		Histogram: bars(&e.hist),
 	}
 	if !k.caller.IsZero() {
 		s.Caller = &k.caller

@@ -57,6 +57,25 @@ func TestEstimates(t *testing.T) {
 	}
 }
 
+// TestBeginning: what a program does once, in the window at its beginning, is not what it does all the time.
+func TestBeginning(t *testing.T) {
+	once, often := rowKey{nr: 12}, rowKey{nr: 0}
+	start, rest := newSums(), newSums()
+	start.elapsed, start.observed, start.windows, start.gaps = 10*time.Millisecond, 10*time.Millisecond, 1, 50
+	start.row(once).gaps = 50
+	rest.elapsed, rest.observed, rest.windows, rest.gaps = 990*time.Millisecond, 9900*time.Microsecond, 3, 100
+	rest.row(often).gaps = 100
+	p := newProfile(&Options{}, &Calibration{}, start, rest)
+	if !near(p.Seconds, 1) || !near(p.CallsPerSecond, 10_050) || len(p.Sites) != 2 || !near(p.Sites[1].CallsPerSecond, 50) {
+		t.Errorf("%+v", p)
+	}
+	// If nothing else was seen, it has to serve.
+	r := runner{cal: &Calibration{}}
+	if p = r.profile(start, &sums{elapsed: 90 * time.Millisecond, rows: map[rowKey]*rowSums{}}); !near(p.CallsPerSecond, 5000) {
+		t.Errorf("%g calls/s", p.CallsPerSecond)
+	}
+}
+
 // TestScale: the profiler's own time is not the program's.
 func TestScale(t *testing.T) {
 	s := newSums()

@@ -39,20 +39,29 @@ const DefaultMaxCost = 0.01
 // runner is one run of the profiler.
 type runner struct {
 	Options
-	t       *tracer
-	cal     *Calibration
-	c       *collector
-	pace    pacer
-	cpu     *cpuClock
-	began   time.Duration // when the first window was opened,
-	running bool          // if it was
-	mark    time.Duration // when the current interval began
-	now     *sums         // of the current interval
-	total   *sums
-	cpuAt   time.Duration // CPU time at mark
-	spent   time.Duration // what the pacer had booked at mark
-	ended   <-chan struct{}
-	until   <-chan time.Time
+	t    *tracer
+	cal  *Calibration
+	c    *collector
+	pace pacer
+	cpu  *cpuClock
+
+	running bool          // the first window is open, or was
+	first   bool          // it is a child's, and still open
+	began   time.Duration // when it was opened
+	tickAt  time.Duration // when the current interval ends
+
+	// What is seen goes to now; what it is about began at mark, when the CPU time and the pacer's account were as they say.
+	now   *sums
+	mark  time.Duration
+	cpuAt time.Duration
+	spent time.Duration
+	// A child's first window is no sample: it has what happens once at the beginning. It is kept apart, so that it is not
+	// taken for what happens all the time.
+	start, rest   *sums
+	istart, irest *sums // the same of the interval
+
+	ended <-chan struct{}
+	until <-chan time.Time
 }
 
 // Run profiles and returns what it has seen. It ends without error when ctx does.
@@ -68,7 +77,7 @@ func run(ctx context.Context, o Options) (*Profile, error) {
 	if o.MaxCost <= 0 || o.MaxCost > 1 {
 		return nil, fmt.Errorf("a cost of %g of the time is no share: it must be above 0 and at most 1", o.MaxCost)
 	}
-	r := &runner{Options: o, now: newSums(), total: newSums()}
+	r := &runner{Options: o, now: newSums(), start: newSums(), rest: newSums(), istart: newSums(), irest: newSums()}
 	var err error
 	if r.cal, err = calibrate(); err != nil {
 		return nil, err
@@ -108,14 +117,12 @@ func run(ctx context.Context, o Options) (*Profile, error) {
 	if err := r.loop(ctx); err != nil {
 		return nil, err
 	}
-	r.endInterval()
-	return newProfile(&r.Options, r.cal, r.total), nil
+	r.settle()
+	return r.profile(r.start, r.rest), nil
 }
 
 // loop opens and closes windows until it is time to end.
 func (r *runner) loop(ctx context.Context) error {
-	r.began = monotonic()
-	r.mark = r.began
 	for {
 		done, err := r.window(ctx)
 		if done || err != nil {
@@ -144,7 +151,8 @@ func (r *runner) window(ctx context.Context) (done bool, err error) {
 	from := monotonic()
 	if !r.running {
 		r.running = true // the time before does not count
-		r.began, r.mark, r.cpuAt = from, from, r.cpu.read()
+		r.began, r.mark, r.cpuAt, r.tickAt = from, from, r.cpu.read(), from+r.Interval
+		r.first = r.Child != nil
 		if r.Child != nil {
 			if err := r.Child.Release(); err != nil {
 				return false, err
@@ -182,6 +190,10 @@ func (r *runner) window(ctx context.Context) (done bool, err error) {
 			return false, err
 		}
 		if end {
+			if r.first {
+				r.settle()
+				r.first = false
+			}
 			return done, nil
 		}
 		if err := r.tick(); err != nil {
@@ -217,26 +229,30 @@ func (r *runner) wait(ctx context.Context, d time.Duration) bool {
 // untilTick returns d, or the time to the end of the interval if that comes first.
 func (r *runner) untilTick(d time.Duration) time.Duration {
 	if r.Interval > 0 {
-		d = min(d, max(r.mark+r.Interval-monotonic(), 0))
+		d = min(d, max(r.tickAt-monotonic(), 0))
 	}
 	return d
 }
 
 // tick ends the interval if it is time.
 func (r *runner) tick() error {
-	if r.Interval == 0 || monotonic() < r.mark+r.Interval {
+	if r.Interval == 0 || monotonic() < r.tickAt {
 		return nil
 	}
-	s := r.endInterval()
+	r.settle()
+	p := r.profile(r.istart, r.irest)
+	r.istart, r.irest = newSums(), newSums()
+	r.tickAt = monotonic() + r.Interval
 	if r.OnInterval == nil {
 		return nil
 	}
-	return r.OnInterval(newProfile(&r.Options, r.cal, s))
+	return r.OnInterval(p)
 }
 
-// endInterval begins a new interval and returns the sums of the last.
-func (r *runner) endInterval() *sums {
+// settle adds what has been seen since it was last called, with the time that this is about, to the sums.
+func (r *runner) settle() {
 	s := r.now
+	r.now = newSums()
 	now, cpu := monotonic(), r.cpu.read()
 	if r.Child != nil {
 		if used, ok := r.Child.CPU(); ok { // it has ended: this is exact
@@ -245,9 +261,23 @@ func (r *runner) endInterval() *sums {
 	}
 	s.elapsed, s.cpu, s.cost = now-r.mark, max(cpu-r.cpuAt, 0), r.pace.spent-r.spent
 	r.mark, r.cpuAt, r.spent = now, cpu, r.pace.spent
-	r.total.add(s)
-	r.now = newSums()
-	return s
+	if r.first {
+		r.start.add(s)
+		r.istart.add(s)
+	} else {
+		r.rest.add(s)
+		r.irest.add(s)
+	}
+}
+
+// profile makes a profile of the time of a first window, and of the rest.
+func (r *runner) profile(start, rest *sums) *Profile {
+	if rest.windows == 0 && rest.observed == 0 {
+		// Nothing was seen of the rest. It is taken to be like the beginning.
+		rest.add(start)
+		start = newSums()
+	}
+	return newProfile(&r.Options, r.cal, start, rest)
 }
 
 // errGone says that a process has ended before it could be profiled.
