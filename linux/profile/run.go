@@ -118,7 +118,9 @@ func run(ctx context.Context, o Options) (*Profile, error) {
 		return nil, err
 	}
 	r.settle()
-	return r.profile(r.start, r.rest), nil
+	p := r.profile(r.start, r.rest)
+	p.Missed = r.t.missed()
+	return p, nil
 }
 
 // loop opens and closes windows until it is time to end.

@@ -116,6 +116,9 @@ func (p *Profile) remarks(b *strings.Builder) {
 	if p.Lost > 0 {
 		fmt.Fprintf(b, "%s gaps are missing above: more sites than fit into the table\n", count(float64(p.Lost)))
 	}
+	if p.Missed > 0 {
+		fmt.Fprintf(b, "%s events of all programs went unseen: the kernel had preempted the eBPF program on that CPU\n", count(float64(p.Missed)))
+	}
 	if p.CPU == 0 {
 		b.WriteString("CPU time below 10 ms: too short for shares of it\n")
 	}

@@ -96,6 +96,19 @@ func sitesOf(p *Profile, function string) map[string]Site {
 func TestKnownGaps(t *testing.T) {
 	needBPF(t)
 	bin := compile(t)
+	p := knownGaps(t, bin)
+	for n := 0; p.Missed > 0; n++ {
+		if n == 20 {
+			t.Skip("the machine is so busy that events are missed each time")
+		}
+		p = knownGaps(t, bin)
+	}
+	checkKnownGaps(t, p, bin)
+}
+
+// knownGaps profiles testdata/gaps.c.
+func knownGaps(t *testing.T, bin string) *Profile {
+	t.Helper()
 	o := every()
 	in, end, err := os.Pipe()
 	if err != nil {
@@ -119,6 +132,10 @@ func TestKnownGaps(t *testing.T) {
 	if got := o.Child.Status(); got != 7 {
 		t.Errorf("status %d", got)
 	}
+	return p
+}
+
+func checkKnownGaps(t *testing.T, p *Profile, bin string) {
 	for _, c := range []struct {
 		site, caller, syscall string
 		calls                 uint64
