@@ -85,6 +85,8 @@ func TestCases(t *testing.T) {
 		{"an access with an empty opmask proves no address", "c5 f4 47 c9 62 d1 7c 49 10 0c 24 4c 89 e0", map[int]uint64{12: dataAt(64) | 1<<48}},
 		// vpxor xmm0,xmm0,xmm0; vmaskmovps xmm1,xmm0,[r12]; mov rax,r12
 		{"an access with an empty mask proves no address", "c5 f9 ef c0 c4 c2 79 2c 0c 24 4c 89 e0", map[int]uint64{12: dataAt(64) | 1<<48}},
+		// jrcxz next; next: dec ecx; jnz next
+		{"a loop that a label leads into, behind a jump", "b9 05 00 00 00 e3 00 ff c9 75 fc", nil},
 		{"one instruction inside another", "31 c9 85 c9 74 01 b8 ff c0 ff c1 ff c1 83 f9 05 72 f0", nil},
 	}
 	for _, c := range cases {

@@ -13,7 +13,7 @@ type emitter struct {
 	blob *Blob
 	vec  target.Vec
 
-	jumped int // offset behind the last unconditional jump
+	jumped int // offset behind the last unconditional jump, -1 if a label is there
 }
 
 func (e *emitter) init(insts int) {
@@ -80,10 +80,14 @@ func (e *emitter) align() {
 }
 
 func (e *emitter) newLabel() x86.Label         { return e.a.NewLabel() }
-func (e *emitter) bind(l x86.Label)            { e.a.Bind(l) }
 func (e *emitter) offset(l x86.Label) uint32   { return uint32(e.a.Offset(l)) }
 func (e *emitter) jcc(cond uint8, l x86.Label) { e.a.Jcc(cond, l) }
 func (e *emitter) jrcxz(l x86.Label)           { e.a.Jrcxz(l) }
+
+func (e *emitter) bind(l x86.Label) {
+	e.a.Bind(l)
+	e.jumped = -1 // somebody may come here, whatever is before
+}
 
 func (e *emitter) jmp(l x86.Label) {
 	e.a.Jmp(l)

@@ -283,13 +283,13 @@ func TestSignals(t *testing.T) {
 	defer trace.Stop()
 	got := make(chan os.Signal, 1)
 	// Those of faults too: sent by somebody, they are no faults, wherever they arrive.
-	signal.Notify(got, syscall.SIGUSR1, syscall.SIGCHLD, syscall.SIGSEGV, syscall.SIGBUS, syscall.SIGFPE, syscall.SIGILL)
+	signal.Notify(got, syscall.SIGUSR1, syscall.SIGCHLD, syscall.SIGSEGV, syscall.SIGBUS, syscall.SIGFPE)
 	var quit atomic.Bool
 	var work, noise sync.WaitGroup
 	noise.Go(func() {
 		pid := unix.Getpid()
 		for !quit.Load() {
-			for _, s := range []unix.Signal{unix.SIGUSR1, unix.SIGURG, unix.SIGCHLD, unix.SIGPROF, unix.SIGSEGV, unix.SIGBUS, unix.SIGFPE, unix.SIGILL} {
+			for _, s := range []unix.Signal{unix.SIGUSR1, unix.SIGURG, unix.SIGCHLD, unix.SIGPROF, unix.SIGSEGV, unix.SIGBUS, unix.SIGFPE} {
 				unix.Kill(pid, s)
 				tids(func(tid int) { unix.Tgkill(pid, tid, s) })
 			}

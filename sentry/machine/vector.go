@@ -197,7 +197,7 @@ func (t *Thread) StoreVec(area []byte) {
 // SetVec sets the vector level of the runs to come; above VecNone, LoadVec comes first. The level is raised from VecAVX to VecAVX512
 // when the program has something above bit 255 of a register: VEX instructions clear that, so it must be loaded.
 func (t *Thread) SetVec(level target.Vec) {
-	if level == target.VecAVX && t.wide {
+	if level == target.VecAVX && (t.wide || t.ran == target.VecAVX512 && t.b.vecUpper != 0) {
 		level = target.VecAVX512
 	}
 	t.vec, t.ran = level, max(t.ran, level)
