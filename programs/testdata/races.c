@@ -109,6 +109,8 @@ int main(int argc, char **argv) {
 	pthread_t t[READERS];
 	for (long i = 0; i < READERS; i++)
 		CHECK(pthread_create(&t[i], NULL, is_code ? runner : i % 2 ? writer : reader, (void *)i) == 0);
+	for (int i = 0; i < READERS; i++) // on a busy machine it would be over before they begin
+		while (LOAD(&reads[i]) == 0) sched_yield();
 	for (int r = 1; r <= ROUNDS; r++) {
 		char *p = mem + r % PAGES * 4096;
 		if (!strcmp(how, "munmap")) {
@@ -123,7 +125,6 @@ int main(int argc, char **argv) {
 			for (int i = 0; i < 512; i++) ((volatile long *)p)[i] = r;
 		} else if (!strcmp(how, "dontneed")) {
 			CHECK(madvise(p, 4096, MADV_DONTNEED) == 0);
-			if (r % 16 == 0) progress(reads);
 			for (int i = 0; i < 512; i++) ((volatile long *)p)[i] = r;
 		} else if (!strcmp(how, "mremap")) {
 			CHECK(mremap(p, 4096, 4096, MREMAP_MAYMOVE | MREMAP_FIXED, mem + (1 << 20)) == mem + (1 << 20));
