@@ -99,22 +99,33 @@ func (c *cVerifier) compare(t testing.TB, blobs []cBlob) (accepted int) {
 	t.Helper()
 	go func() {
 		w := bufio.NewWriterSize(c.in, 1<<16)
-		put := func(v any) { binary.Write(w, binary.LittleEndian, v) }
-		for _, b := range blobs {
-			put(b.base)
-			put(b.env.Syms)
-			put([]uint32{uint32(b.env.Vec), uint32(len(b.code)), uint32(len(b.entries))})
-			put(b.entries)
-			w.Write(b.code)
+		var q []byte
+		le := binary.LittleEndian
+		for i := range len(blobs) + 1 {
+			b, level := &cBlob{}, uint32(1<<32-1) // the end of the batch
+			if i < len(blobs) {
+				b, level = &blobs[i], uint32(blobs[i].env.Vec)
+			}
+			q = le.AppendUint64(q[:0], b.base)
+			for _, s := range b.env.Syms {
+				q = le.AppendUint64(q, s)
+			}
+			for _, n := range append([]uint32{level, uint32(len(b.code)), uint32(len(b.entries))}, b.entries...) {
+				q = le.AppendUint32(q, n)
+			}
+			w.Write(append(q, b.code...))
 		}
-		put([1 + target.NumSyms]uint64{})
-		put([3]uint32{1<<32 - 1})
 		w.Flush()
 	}()
 	bad := 0
 	for _, b := range blobs {
+		var answer [16]byte
 		var a [4]uint32
-		if err := binary.Read(c.out, binary.LittleEndian, &a); err != nil {
+		_, err := io.ReadFull(c.out, answer[:])
+		for i := range a {
+			a[i] = binary.LittleEndian.Uint32(answer[4*i:])
+		}
+		if err != nil {
 			t.Fatalf("the C verifier is gone: %v (last %s, code %x, entries %d)", err, b.where, b.code[:min(len(b.code), 4096)], b.entries)
 		}
 		got := "ok"
@@ -166,6 +177,9 @@ func TestCVerifier(t *testing.T) {
 			blobs = append(blobs, landing)
 		}
 		blobs = append(blobs, b)
+	}
+	for _, k := range linuxFormCases(t) {
+		blobs = append(blobs, cBlob{k.code, k.entries, k.base, k.env(), k.where})
 	}
 	accepted := c.compare(t, blobs)
 	t.Logf("%d blobs, %d accepted", len(blobs), accepted)

@@ -316,6 +316,7 @@ var opcodeMaps = []string{"", "\x0f", "\x0f\x38", "\x0f\x3a"}
 // ModRM bytes under all REX prefixes and pairs of legacy prefixes. What is accepted is compared with Zydis, and its
 // summary with testdata/accepted.txt: that file is what to read to see what the verifier lets through.
 func TestExhaustive(t *testing.T) {
+	t.Parallel()
 	c := newCensus(t)
 	buf := make([]byte, 24)
 	try := func(parts ...string) {

@@ -87,7 +87,10 @@ func mutate(r *rand.Rand, code []byte) []byte {
 // TestMutants changes valid blobs in small ways. What is still accepted must satisfy the oracle.
 func TestMutants(t *testing.T) {
 	for k := range target.NumKernels {
-		t.Run(k.String(), func(t *testing.T) { testMutants(t, k) })
+		t.Run(k.String(), func(t *testing.T) {
+			t.Parallel()
+			testMutants(t, k)
+		})
 	}
 }
 
