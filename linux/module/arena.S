@@ -3,16 +3,19 @@
  * The arena. It is a part of the module's text since only there it is executable
  * without a function that is not exported, and since only for addresses in a
  * module the kernel looks into the module's exception table. Here it is NOPs,
- * the longest there are, because objtool reads all of them; code.c fills it with
+ * long ones, because objtool reads all of them; code.c fills it with
  * INT3 before anything else.
  */
+#include <linux/objtool.h>
+
 #include "ub_asm.h"
 
 	.section .text.ub_arena, "ax", @progbits
 	.p2align 12
 	.globl ub_arena
 ub_arena:
-	.nops (UB_ARENA_KB << 10), 11
+	ANNOTATE_NOENDBR
+	.fill (UB_ARENA_KB << 10) / 8, 8, 0x0000000000841f0f
 	.globl ub_arena_end
 ub_arena_end:
 	/* A page of its own. */

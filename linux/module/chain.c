@@ -16,6 +16,7 @@
 #include <linux/uaccess.h>
 #include <asm/fpu/api.h>
 #include <asm/fsgsbase.h>
+#include <asm/prctl.h>
 #include <asm/processor.h>
 #include <asm/syscall.h>
 
@@ -171,6 +172,7 @@ static noinline unsigned long ub_next_vector(struct ub_block *b)
 
 /**
  * ub_next() - find out where to go on
+ * @b: the block
  *
  * First it says that the thread is inside, then it looks: whoever takes code
  * away does it the other way round, see expel.c.

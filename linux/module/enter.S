@@ -33,6 +33,11 @@
 .endm
 #endif
 
+/* RSP is at the block. Not tracked: what is stored there are not our registers. */
+.macro HINT_BLOCK
+	UNWIND_HINT type=UNWIND_HINT_TYPE_CALL sp_reg=ORC_REG_SP sp_offset=(UB_BLOCK_SIZE + 56)
+.endm
+
 	.text
 
 /*
@@ -44,6 +49,7 @@
  */
 SYM_CODE_START(ub_tramp)
 	UNWIND_HINT_FUNC
+	ANNOTATE_NOENDBR
 	CALL_DEPTH_ACCOUNT
 	mov	CURRENT_TASK, %rax
 	testb	$(1 << (UB_WORK_BIT & 7)), (8 + UB_WORK_BIT / 8)(%rax)
@@ -86,6 +92,7 @@ SYM_FUNC_START(ub_run)
 	jz	2f
 1:	call	ub_enter
 .Lback:
+	ANNOTATE_NOENDBR
 	mov	%rsp, %rdi
 	call	ub_step
 	test	%rax, %rax
@@ -107,10 +114,8 @@ SYM_FUNC_END(ub_run)
  * predicted: the return address is dropped here, since RSP must be at the block,
  * and pushed again in ub_save.
  */
-SYM_CODE_START_LOCAL(ub_enter)
-	UNWIND_HINT_FUNC
+SYM_FUNC_START_LOCAL(ub_enter)
 	lea	8(%rsp), %rsp
-	UNWIND_HINT type=UNWIND_HINT_TYPE_CALL sp_reg=ORC_REG_SP sp_offset=(UB_BLOCK_SIZE + 56)
 	mov	%rax, %r15
 	mov	UB_B_REGS(%rsp), %r12
 	mov	ub_anchor(%rip), %rbp
@@ -138,17 +143,21 @@ SYM_CODE_START_LOCAL(ub_enter)
 	mov	R11(%r12), %r11
 	mov	$0, %r12d
 	JMP_NOSPEC r15
-SYM_CODE_END(ub_enter)
+SYM_FUNC_END(ub_enter)
+/* It leaves with another stack than it came with, and SMAP open, on purpose. */
+STACK_FRAME_NON_STANDARD ub_enter
 
 /*
  * Translated code jumps to these: the program's registers are in place or in
  * their slots, R13 is the program's RIP, R12 and R15 are free.
  */
 SYM_CODE_START(ub_sym_syscall)
-	UNWIND_HINT type=UNWIND_HINT_TYPE_CALL sp_reg=ORC_REG_SP sp_offset=(UB_BLOCK_SIZE + 56)
+	HINT_BLOCK
+	ANNOTATE_NOENDBR
 	CLAC
 	mov	$UB_EXIT_SYSCALL, %r15d
 SYM_INNER_LABEL(ub_save, SYM_L_LOCAL)
+	HINT_BLOCK
 	mov	UB_B_REGS(%rsp), %r12
 	mov	%rax, RAX(%r12)
 	mov	%rcx, RCX(%r12)
@@ -185,13 +194,15 @@ SYM_INNER_LABEL(ub_save, SYM_L_LOCAL)
 	mov	%rax, R15(%r12)
 	mov	%r15d, %esi
 SYM_INNER_LABEL(ub_leave, SYM_L_LOCAL)
+	HINT_BLOCK
 	push	$.Lback
 	UNWIND_HINT_FUNC
 	RET
 SYM_CODE_END(ub_sym_syscall)
 
 SYM_CODE_START(ub_sym_stop)
-	UNWIND_HINT type=UNWIND_HINT_TYPE_CALL sp_reg=ORC_REG_SP sp_offset=(UB_BLOCK_SIZE + 56)
+	HINT_BLOCK
+	ANNOTATE_NOENDBR
 	CLAC
 	mov	$UB_EXIT_STOP, %r15d
 	jmp	ub_save
@@ -204,7 +215,8 @@ SYM_CODE_END(ub_sym_stop)
  */
 	.p2align 6
 SYM_CODE_START(ub_sym_dispatch)
-	UNWIND_HINT type=UNWIND_HINT_TYPE_CALL sp_reg=ORC_REG_SP sp_offset=(UB_BLOCK_SIZE + 56)
+	HINT_BLOCK
+	ANNOTATE_NOENDBR
 SYM_INNER_LABEL(ub_dispatch_begin, SYM_L_GLOBAL)
 	mov	%rcx, %r12
 	mov	UB_B_POLL(%rsp), %rcx
@@ -236,7 +248,7 @@ SYM_INNER_LABEL(ub_dispatch_begin, SYM_L_GLOBAL)
 SYM_INNER_LABEL(ub_dispatch_end, SYM_L_GLOBAL)
 /* Where ways of the table lead that are not in use. */
 SYM_INNER_LABEL(ub_miss, SYM_L_GLOBAL)
-	UNWIND_HINT type=UNWIND_HINT_TYPE_CALL sp_reg=ORC_REG_SP sp_offset=(UB_BLOCK_SIZE + 56)
+	HINT_BLOCK
 	ENDBR
 4:	CLAC
 	mov	%r14, UB_B_FROM(%rsp)
@@ -253,13 +265,14 @@ SYM_CODE_START(ub_landings)
 .set landing, 0
 .rept UB_LANDINGS
 	.p2align UB_LANDING_SHIFT
-	UNWIND_HINT type=UNWIND_HINT_TYPE_CALL sp_reg=ORC_REG_SP sp_offset=(UB_BLOCK_SIZE + 56)
+	HINT_BLOCK
+	ANNOTATE_NOENDBR
 	movl	$landing, UB_B_FAULT(%rsp)
 	jmp	ub_landed
 .set landing, landing + 1
 .endr
 SYM_INNER_LABEL(ub_landed, SYM_L_LOCAL)
-	UNWIND_HINT type=UNWIND_HINT_TYPE_CALL sp_reg=ORC_REG_SP sp_offset=(UB_BLOCK_SIZE + 56)
+	HINT_BLOCK
 	CLAC
 	mov	%rax, (UB_B_NAT + 0x00)(%rsp)
 	mov	%rcx, (UB_B_NAT + 0x08)(%rsp)

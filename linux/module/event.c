@@ -89,8 +89,9 @@ void ub_event(struct ub_enrolment *e, u32 type, u32 nr, u64 rip, u64 from)
 		p->tid = current->pid;
 		if (p->count != U32_MAX)
 			p->count++;
-		if (!p->due && p->count >= READ_ONCE(type == UB_EV_HOT ?
-						     e->hot : e->miss)) {
+		if (!p->due && p->count >= (type == UB_EV_HOT ?
+					    READ_ONCE(e->hot) :
+					    READ_ONCE(e->miss))) {
 			p->due = true;
 			e->ev_ready++;
 			wake = true;

@@ -68,7 +68,7 @@ static enum hrtimer_restart ub_tick(struct hrtimer *timer)
 	if (!b && !fuel->ran)
 		return HRTIMER_NORESTART;
 	fuel->ran = false;
-	hrtimer_forward_now(timer, us_to_ktime(fuel_us));
+	hrtimer_forward_now(timer, ns_to_ktime(fuel_us * NSEC_PER_USEC));
 	if (!b || !READ_ONCE(b->inside))
 		return HRTIMER_RESTART;
 	/* The same run as at the last tick? */
@@ -93,7 +93,7 @@ void ub_fuel_start(void)
 
 	fuel->ran = true;
 	if (!hrtimer_is_queued(&fuel->timer))
-		hrtimer_start(&fuel->timer, us_to_ktime(fuel_us),
+		hrtimer_start(&fuel->timer, ns_to_ktime(fuel_us * NSEC_PER_USEC),
 			      HRTIMER_MODE_REL_PINNED_HARD);
 }
 
