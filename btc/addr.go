@@ -5,17 +5,19 @@ import (
 	"ub/x86"
 )
 
-// memRef is where the translated access goes: gs:[n+disp], or gs:[disp] when n is 0.
+// memRef is where the translated access goes: [n+disp], or [disp] when n is 0, in the kernel's segment.
 type memRef struct {
 	n    uint8
 	disp int32
 }
 
-func (m memRef) x86() x86.Mem {
-	if m.n == 0 {
-		return x86.Mem{Seg: x86.SegGS, Base: x86.NoReg, Index: x86.NoReg, Scale: 1, Disp: m.disp}
+// at is the operand for an access at m.
+func (e *emitter) at(m memRef) x86.Mem {
+	out := x86.Mem{Seg: e.k.seg, Base: x86.NoReg, Index: x86.NoReg, Scale: 1, Disp: m.disp}
+	if m.n != 0 {
+		out.Base = x86.Reg(m.n)
 	}
-	return x86.Mem{Seg: x86.SegGS, Base: x86.Reg(m.n), Index: x86.NoReg, Scale: 1, Disp: m.disp}
+	return out
 }
 
 // nearDisp bounds the displacements for which only the base of [base+disp] is sanitized. A base with a larger one may
@@ -38,8 +40,8 @@ func (t *translator) addressStop(m *x86.Mem, size int) string {
 	case m.Seg == x86.SegFS:
 		return ""
 	}
-	if c, ok := t.constantOf(m); ok && !inWindow(c, size) {
-		return "constant address outside of the window"
+	if c, ok := t.constantOf(m); ok && !t.k.inAddressSpace(c, size) {
+		return "constant address outside of the program's address space"
 	}
 	return ""
 }
@@ -62,13 +64,13 @@ func (t *translator) address(m *x86.Mem, size int) (ref memRef, stop string) {
 	fs := m.Seg == x86.SegFS
 	c, isConst := t.constantOf(m)
 	switch {
-	case isConst && fs:
+	case isConst && fs && int64(m.Disp) >= -t.k.below:
 		return memRef{t.fsBase(), m.Disp}, ""
-	case isConst:
+	case isConst && !fs:
 		return t.constant(c, size), ""
 	case m.Index == x86.NoReg && !fs && m.Disp < nearDisp && m.Disp > -nearDisp:
 		l := t.sanitized(m.Base)
-		if ref = (memRef{l.n, m.Disp + l.delta}); t.c.reaches(ref) {
+		if ref = (memRef{l.n, m.Disp + l.delta}); t.reaches(ref) {
 			return ref, ""
 		}
 		t.release(l.n)
@@ -91,7 +93,7 @@ func (t *translator) sanitized(g x86.Reg) loc {
 	}
 	var n uint8
 	switch l := t.c.valueOf(g); {
-	case !isVirtual(g):
+	case !t.k.isVirtual(g):
 		n = t.alloc()
 		t.sanitize(n, uint8(g))
 	case !l.ok():
@@ -154,7 +156,7 @@ func (t *translator) constant(c uint64, size int) memRef {
 	}
 	for _, n := range allocOrder {
 		if r := t.c.at(n); r.konst {
-			if d := int64(c - r.value); d < 1<<30 && d > -1<<30 {
+			if d := int64(c - r.value); d < 1<<30 && d > -1<<30 && d >= -t.k.below {
 				t.c.hold(n)
 				return memRef{n, int32(d)}
 			}
@@ -187,7 +189,7 @@ func (t *translator) expression(m *x86.Mem) memRef {
 	key := exprOf(m)
 	for _, n := range allocOrder {
 		if r := t.c.at(n); r.hasEA && r.expr == key {
-			if d := int64(m.Disp) - int64(r.disp); d < maxDelta && d > -maxDelta && t.c.reaches(memRef{n, int32(d)}) {
+			if d := int64(m.Disp) - int64(r.disp); d < maxDelta && d > -maxDelta && t.reaches(memRef{n, int32(d)}) {
 				t.c.hold(n)
 				return memRef{n, int32(d)}
 			}
@@ -229,7 +231,7 @@ func (t *translator) renamed(m *x86.Mem) x86.Mem {
 		out.Base = x86.Reg(l.n)
 		disp += int64(l.delta)
 	}
-	if m.Index < 16 && isVirtual(m.Index) {
+	if m.Index < 16 && t.k.isVirtual(m.Index) {
 		out.Index = x86.Reg(t.value(m.Index))
 	}
 	if !fits32(disp) {

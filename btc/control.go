@@ -132,7 +132,7 @@ func (t *translator) branch() (stop string) {
 		ref := t.stack(0)
 		t.fault(FaultAccess)
 		t.e.gsLoad(8, regTarget, ref)
-		t.c.prove(ref)
+		t.prove(ref)
 		t.moveRSP(retSize(in))
 		t.indirect()
 	case x86.FlowSyscall:
@@ -157,7 +157,7 @@ func (t *translator) loadTarget() (stop string) {
 		}
 		t.fault(FaultAccess)
 		t.e.gsLoad(8, regTarget, ref)
-		t.c.prove(ref)
+		t.prove(ref)
 		t.release(ref.n)
 		return ""
 	}
@@ -361,7 +361,7 @@ func (t *translator) settleRSP() {
 	if l.n != n {
 		t.evict(n)
 	} else {
-		for _, v := range virtuals {
+		for _, v := range t.k.virtuals {
 			if v != x86.RSP && t.c.val[v].n == n && t.c.dirty&(1<<v) != 0 {
 				t.writeBack(v)
 			}
@@ -378,7 +378,7 @@ func (t *translator) settleRSP() {
 	}
 	t.e.lea(n, l.n, 0, 0, l.delta)
 	t.c.drop(n)
-	*t.c.at(n) = resReg{sane: true, proven: true, lo: lo, hi: hi}
+	*t.c.at(n) = resReg{sane: true, proven: true, lo: lo, hi: hi, touched: from.touched}
 	t.c.val[x86.RSP], t.c.san[x86.RSP] = loc{n: n}, loc{n: n}
 	t.c.dirty |= dirty
 }

@@ -58,7 +58,7 @@ func meet(a, b *cache) cache {
 		r.sane = x.sane && y.sane
 		if r.sane {
 			r.proven = x.proven && y.proven
-			r.lo, r.hi = min(x.lo, y.lo), max(x.hi, y.hi)
+			r.lo, r.hi, r.touched = min(x.lo, y.lo), max(x.hi, y.hi), x.touched || y.touched
 		}
 		if x.konst && y.konst && x.value == y.value {
 			r.konst, r.value = true, x.value
@@ -92,7 +92,7 @@ func (c *cache) covers(s *cache) bool {
 // provides reports whether register m has, in c, all that register n has in s.
 func (c *cache) provides(m uint8, s *cache, n uint8) bool {
 	x, y := c.at(m), s.at(n)
-	if y.sane && (!x.sane || y.proven && !x.proven || x.lo < y.lo || x.hi > y.hi) ||
+	if y.sane && (!x.sane || y.proven && !x.proven || x.lo < y.lo || x.hi > y.hi || x.touched && !y.touched) ||
 		y.konst && (!x.konst || x.value != y.value) || y.fs && !x.fs ||
 		y.hasEA && (!x.hasEA || x.expr != y.expr || x.disp != y.disp) {
 		return false
@@ -110,7 +110,7 @@ func (c *cache) provides(m uint8, s *cache, n uint8) bool {
 
 // forEntry reduces a join state to what a stub can establish: addresses only of the stack, which the program always has,
 // and plain values.
-func (c *cache) forEntry() cache {
+func (c *cache) forEntry(k *rules) cache {
 	var out cache
 	for _, n := range allocOrder {
 		r := c.at(n)
@@ -122,10 +122,10 @@ func (c *cache) forEntry() cache {
 		if l := c.san[x86.RSP]; l == (loc{n: n}) && sans&(1<<x86.RSP) != 0 {
 			out.san[x86.RSP] = l
 			out.at(n).sane = true
-			out.at(n).lo, out.at(n).hi = min(r.lo, 0), max(r.hi, 0)
+			out.at(n).lo, out.at(n).hi, out.at(n).touched = min(r.lo, 0), max(r.hi, 0), r.touched
 			continue
 		}
-		for _, v := range virtuals {
+		for _, v := range k.virtuals {
 			if vals == 1<<v && !r.sane && c.val[v].delta == 0 {
 				out.val[v] = c.val[v]
 			}
@@ -172,7 +172,7 @@ func (t *translator) joinState(b *path.Block) cache {
 			s = meet(&s, &j.limit)
 		}
 		if b.Entry {
-			s = s.forEntry()
+			s = s.forEntry(t.k)
 		}
 		if t.polls[b.Index] || b.Entry {
 			// The poll, or the stub that checks the stack pointer's tag bits, needs one.
@@ -273,7 +273,7 @@ func (c *cache) distance(m uint8, s *cache, n uint8) (int32, bool) {
 func (c *cache) reach(m uint8, s *cache, n uint8) (int32, bool) {
 	d, ok := c.distance(m, s, n)
 	x, y := c.at(m), s.at(n)
-	if y.sane && (x.lo+d < y.lo || x.hi+d > y.hi) {
+	if y.sane && (x.lo+d < y.lo || x.hi+d > y.hi || x.touched && !y.touched) {
 		ok = false
 	}
 	return d, ok
@@ -416,7 +416,7 @@ func (t *translator) establish(b *path.Block) {
 		if usesStack(x) {
 			want(x86.RSP)
 		}
-		for _, v := range virtuals {
+		for _, v := range t.k.virtuals {
 			if x.Reads&^written&(1<<v) != 0 && n < numReserved-1 && t.c.unpinned() >= 2 && j.back.val[v].ok() && !t.c.valueOf(v).ok() && !t.c.san[v].ok() {
 				n++
 				t.value(v)
@@ -449,12 +449,15 @@ func (t *translator) loopsWantMore() bool {
 func (t *translator) stub(b *path.Block) x86.Label {
 	s := t.joins[b.Index].state
 	t.stubs[b.Index] = s
-	if s == (cache{}) {
+	if s == (cache{}) && t.k.kernel != target.Linux {
 		return t.labels[b.Index]
 	}
 	l := t.e.newLabel()
 	t.e.line(b.Addr)
 	t.e.bind(l)
+	if t.k.kernel == target.Linux {
+		t.e.endbr()
+	}
 	for _, n := range allocOrder {
 		switch {
 		case s.at(n).fs:
@@ -469,7 +472,7 @@ func (t *translator) stub(b *path.Block) x86.Label {
 			}
 			t.e.pdep(n, n, target.SlotAddrMask)
 		default:
-			for _, v := range virtuals {
+			for _, v := range t.k.virtuals {
 				if s.val[v].n == n {
 					t.e.load(n, slotOf(v))
 				}

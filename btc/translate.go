@@ -15,6 +15,8 @@ import (
 // Options select variants of the translation. The zero value is what runs in production; the switches exist to measure
 // what each rule costs, and the verifier refuses blobs made without the rules that matter for safety.
 type Options struct {
+	// Kernel is the one that runs the blob.
+	Kernel target.Kernel
 	// InlineTargets is how many expected targets of an indirect branch are compared with inline: 0 means
 	// DefaultInlineTargets, negative none, at most MaxInlineTargets.
 	InlineTargets int
@@ -52,6 +54,7 @@ func (o Options) inlineTargets() int {
 type translator struct {
 	p *path.Path
 	o Options
+	k *rules
 	e emitter
 	c cache
 
@@ -83,7 +86,7 @@ type translator struct {
 func Translate(p *path.Path, o Options) (*Blob, error) {
 	n := len(p.Blocks)
 	t := &translator{
-		p: p, o: o,
+		p: p, o: o, k: &kernels[o.Kernel],
 		order: layout(p),
 		pos:   make([]int, n),
 		preds: make([]int, n),
@@ -113,7 +116,7 @@ func Translate(p *path.Path, o Options) (*Blob, error) {
 // right.
 func (t *translator) round() (*Blob, error) {
 	n := len(t.order)
-	t.e = emitter{}
+	t.e = emitter{k: t.k}
 	t.e.init(t.p.NumInsts())
 	t.c.reset()
 	t.keep, t.unsettled = false, false
@@ -148,6 +151,7 @@ func (t *translator) round() (*Blob, error) {
 		return nil, nil
 	}
 	blob, err := t.e.finish()
+	blob.Kernel = t.k.kernel
 	if err != nil {
 		return nil, fmt.Errorf("assembling the translation: %w", err)
 	}
@@ -263,7 +267,7 @@ func (t *translator) flushEarly() {
 	}
 	j := t.b.Last()
 	if j.Flow != x86.FlowCond || t.in.Class != x86.ClassPlain ||
-		slices.ContainsFunc(virtuals[:], func(v x86.Reg) bool { return t.in.Writes&(1<<v) != 0 }) {
+		slices.ContainsFunc(t.k.virtuals, func(v x86.Reg) bool { return t.in.Writes&(1<<v) != 0 }) {
 		return
 	}
 	to := t.p.BlockAt(j.Target)
