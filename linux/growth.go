@@ -81,8 +81,8 @@ func (b *blob) covers(rip uint64) bool {
 	return false
 }
 
-// branch is what has been seen of an indirect transfer that translated code could not follow.
-type branch struct {
+// branchCounts is what has been seen of an indirect transfer that translated code could not follow.
+type branchCounts struct {
 	targets []targetCount // sorted by frequency
 }
 
@@ -105,7 +105,7 @@ const (
 
 // seen counts misses, and reports whether something should be translated for the target. The number that it takes doubles
 // each time, for those whose translation fails or does not last.
-func (b *branch) seen(to uint64, n, first uint64) bool {
+func (b *branchCounts) seen(to uint64, n, first uint64) bool {
 	t := b.count(to, n, first)
 	if t == nil || t.n < t.next {
 		return false
@@ -115,7 +115,7 @@ func (b *branch) seen(to uint64, n, first uint64) bool {
 }
 
 // count counts the target. A new one takes the place of the rarest, once that has been worn down; until then it is nil.
-func (b *branch) count(to uint64, n, first uint64) *targetCount {
+func (b *branchCounts) count(to uint64, n, first uint64) *targetCount {
 	for i := range b.targets {
 		if b.targets[i].rip != to {
 			continue
@@ -144,7 +144,7 @@ func (b *branch) count(to uint64, n, first uint64) *targetCount {
 }
 
 // list returns the targets, most frequent first.
-func (b *branch) list() []uint64 {
+func (b *branchCounts) list() []uint64 {
 	out := make([]uint64, len(b.targets))
 	for i, t := range b.targets {
 		out[i] = t.rip

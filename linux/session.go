@@ -30,7 +30,7 @@ type Session struct {
 	entries map[uint64]*blob // who has the entry for an address
 	blobs   []*blob          // by age
 	bytes   int
-	hints   map[uint64]*branch
+	hints   map[uint64]*branchCounts
 	queue   []request
 
 	stats  Stats
@@ -94,7 +94,7 @@ func newSession(pid int, c Config, d device, m memory, log *slog.Logger) (*Sessi
 	return &Session{
 		pid: pid, config: c, dev: d, memory: m, version: *v, log: log, now: time.Now, ctx: context.Background(),
 		translate: translateFor(min(target.Vec(v.Vec), target.VecAVX512)),
-		sites:     map[uint64]*site{}, entries: map[uint64]*blob{}, hints: map[uint64]*branch{},
+		sites:     map[uint64]*site{}, entries: map[uint64]*blob{}, hints: map[uint64]*branchCounts{},
 	}, nil
 }
 
@@ -194,7 +194,7 @@ func (s *Session) missed(e *Event) {
 		if len(s.hints) >= maxBranches {
 			return
 		}
-		b = &branch{}
+		b = &branchCounts{}
 		s.hints[e.From] = b
 	}
 	if !b.seen(e.RIP, e.Count, uint64(s.config.MissCount)) || s.entries[e.RIP] != nil {
