@@ -39,6 +39,7 @@ type Group struct {
 	past     []linux.Status    // of sessions that have ended, the last ones
 	sum      linux.Stats       // of those
 	wg       sync.WaitGroup
+	kick     chan struct{} // a session has ended: perhaps because the process executes another program
 }
 
 const (
@@ -70,6 +71,7 @@ func New(pid int, c linux.Config, children bool, log *slog.Logger) (*Group, erro
 func (g *Group) init() error {
 	g.began = time.Now()
 	g.sessions, g.ended = map[int]session{}, map[int]time.Time{}
+	g.kick = make(chan struct{}, 1)
 	s, err := g.enrol(g.PID)
 	if err != nil {
 		return err
@@ -95,6 +97,7 @@ func (g *Group) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-g.kick:
 		case <-t.C:
 		}
 		if !g.alive(g.PID) {
@@ -160,6 +163,10 @@ func (g *Group) serve(ctx context.Context, pid int, s session) {
 		g.past = append(g.past, st)
 		g.sum.Add(&st.Stats)
 		g.mu.Unlock()
+		select {
+		case g.kick <- struct{}{}:
+		default:
+		}
 	})
 }
 
