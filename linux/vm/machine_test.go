@@ -114,9 +114,16 @@ func (m *machine) native(t *testing.T, cmd string, timeout time.Duration) outcom
 // fresh makes a working directory.
 const fresh = "rm -rf /tmp/w; mkdir -p /tmp/w; cd /tmp/w\n"
 
+// nativeOnly has programs run natively twice instead: that shows which cannot be compared at all. It needs no module of
+// ours; UB_VM_MODULE names the source of any other.
+var nativeOnly = os.Getenv("UB_VM_NATIVE") != ""
+
 // bypassed runs it with bypass.
 func (m *machine) bypassed(t *testing.T, flags, cmd string, timeout time.Duration) (outcome, *attach.Status) {
 	t.Helper()
+	if nativeOnly {
+		return m.native(t, cmd, timeout), &attach.Status{}
+	}
 	r := m.run(t, fmt.Sprintf("%s%s/ub run --kernel=linux %s --stats-json /run/stats.json -- %s\ns=$?\nprintf '\\n=== statistics\\n'\ncat /run/stats.json; exit $s\n",
 		fresh, guestPrograms, flags, cmd), timeout)
 	out, stats, _ := strings.Cut(r.Output, statsMark)
@@ -158,6 +165,20 @@ func tail(s string) string {
 		return "..." + s[len(s)-most:]
 	}
 	return s
+}
+
+// checkStats checks that bypass was really active, with nothing that the verifier refused.
+func checkStats(t *testing.T, st *attach.Status, least uint64) {
+	t.Helper()
+	if nativeOnly {
+		return
+	}
+	if st.Total.Chained < least {
+		t.Errorf("%d system calls bypassed, want at least %d", st.Total.Chained, least)
+	}
+	if st.Total.Refused != 0 {
+		t.Errorf("the module's verifier refused %d blobs", st.Total.Refused)
+	}
 }
 
 // summary is one line about what bypass did.

@@ -1,7 +1,6 @@
 package vm
 
 import (
-	"os"
 	"testing"
 	"time"
 )
@@ -92,18 +91,8 @@ func (p *program) test(t *testing.T, m *machine) {
 	if want.status == 99 || want.status == 98 {
 		t.Fatalf("the program's own checks fail natively:\n%s", tail(want.output))
 	}
-	if os.Getenv("UB_VM_NATIVE") != "" {
-		t.Log(want.took, want.status)
-		compare(t, want, m.native(t, cmd, programTime))
-		return
-	}
 	got, st := m.bypassed(t, eager, cmd, programTime)
 	t.Logf("%v, with bypass %v: %s", want.took.Round(time.Millisecond), got.took.Round(time.Millisecond), summary(st))
 	compare(t, want, got)
-	if st.Total.Chained < p.min {
-		t.Errorf("%d system calls bypassed, want at least %d", st.Total.Chained, p.min)
-	}
-	if st.Total.Refused != 0 {
-		t.Errorf("the module's verifier refused %d blobs", st.Total.Refused)
-	}
+	checkStats(t, st, p.min)
 }
