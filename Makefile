@@ -6,7 +6,7 @@ GO ?= go
 GOBUILD := CGO_ENABLED=0 $(GO) build -buildvcs=false
 
 .DEFAULT_GOAL := help
-.PHONY: help deps kernels build test lint demo bench bench-syscall bench-idle bench-rss bench-code bench-apps bench-profile clean
+.PHONY: help deps kernels build test lint demo vm-demo bench bench-syscall bench-idle bench-rss bench-code bench-apps bench-profile clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +33,9 @@ test: build lint ## Build, check, and run all tests, end-to-end ones included (r
 
 demo: build ## Programs with and without bypass, side by side (root, under two minutes)
 	@bin/ub-bench demo
+
+vm-demo: build kernels ## The kernel module in a virtual machine: equal results, counts of what it saves (a few minutes)
+	@bin/ub-bench vmdemo
 
 bench: bench-syscall bench-idle bench-rss bench-code bench-apps bench-profile ## Run all benchmarks; rows also go to out/bench/*.json (root)
 

@@ -1,20 +1,33 @@
 package linux
 
+// fields are the counters that only grow.
+func (s *Stats) fields() []*uint64 {
+	return []*uint64{
+		&s.Hooks, &s.Chains, &s.Chained, &s.Entries,
+		&s.ExitSyscall, &s.ExitMiss, &s.ExitStop, &s.ExitFault, &s.ExitFuel,
+		&s.EndNoEntry, &s.EndSignal, &s.EndRestart, &s.EndWork, &s.EndNever, &s.EndLimit, &s.EndOff,
+		&s.Installs, &s.Refused, &s.Invalidated, &s.Expels, &s.EventsLost,
+	}
+}
+
 // Add adds the counts of another process.
 func (s *Stats) Add(o *Stats) {
 	s.Blobs += o.Blobs
-	for _, f := range []struct {
-		to   *uint64
-		more uint64
-	}{
-		{&s.CodeBytes, o.CodeBytes}, {&s.Hooks, o.Hooks}, {&s.Chains, o.Chains}, {&s.Chained, o.Chained}, {&s.Entries, o.Entries},
-		{&s.ExitSyscall, o.ExitSyscall}, {&s.ExitMiss, o.ExitMiss}, {&s.ExitStop, o.ExitStop}, {&s.ExitFault, o.ExitFault}, {&s.ExitFuel, o.ExitFuel},
-		{&s.EndNoEntry, o.EndNoEntry}, {&s.EndSignal, o.EndSignal}, {&s.EndRestart, o.EndRestart}, {&s.EndWork, o.EndWork},
-		{&s.EndNever, o.EndNever}, {&s.EndLimit, o.EndLimit}, {&s.EndOff, o.EndOff},
-		{&s.Installs, o.Installs}, {&s.Refused, o.Refused}, {&s.Invalidated, o.Invalidated}, {&s.Expels, o.Expels}, {&s.EventsLost, o.EventsLost},
-	} {
-		*f.to += f.more
+	s.CodeBytes += o.CodeBytes
+	from := o.fields()
+	for i, f := range s.fields() {
+		*f += *from[i]
 	}
+}
+
+// Since returns what has been counted since before; what there is now stays as it is.
+func (s *Stats) Since(before *Stats) Stats {
+	d := *s
+	from := before.fields()
+	for i, f := range d.fields() {
+		*f -= *from[i]
+	}
+	return d
 }
 
 // Share is the part of the system calls that was reached without a crossing, of those that the module sees.
