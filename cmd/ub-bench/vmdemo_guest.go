@@ -87,6 +87,7 @@ type vmServer struct {
 	start string
 	ready string // succeeds when it answers
 	kinds []string
+	warm  int    // how often load is made before it counts, a quarter of it each time
 	load  string // makes $N requests of kind $KIND, and prints "requests: n"
 	same  string // prints answers, the same ones each time
 }
@@ -97,6 +98,7 @@ var vmServers = []vmServer{
 		start: "/usr/bin/redis-server --port 6379 --save '' --appendonly no --bind 127.0.0.1 --dir /tmp --loglevel warning",
 		ready: "/usr/bin/redis-cli -p 6379 ping 2>/dev/null | grep -q PONG",
 		kinds: []string{"get", "set"},
+		warm:  6,
 		load:  `/usr/bin/redis-benchmark -p 6379 -n $N -c 10 -d 64 -t $KIND -q >/tmp/load 2>&1 && echo "requests: $N"`,
 		same:  `for i in $(seq 50); do echo "set k$i v$i"; echo "get k$i"; echo "incr n"; echo "lpush l $i"; done | /usr/bin/redis-cli -p 6379; echo "lrange l 0 -1" | /usr/bin/redis-cli -p 6379`,
 	},
@@ -105,7 +107,8 @@ var vmServers = []vmServer{
 		start: "/usr/sbin/nginx -c /nginx.conf",
 		ready: "wget -q -O - http://127.0.0.1:8080/1k >/dev/null 2>&1",
 		kinds: []string{"1k"},
-		load: `/usr/bin/wrk -t 1 -c 4 -d $(((N + 999) / 1000)) http://127.0.0.1:8080/$KIND >/tmp/load 2>&1
+		warm:  2,
+		load: `/usr/bin/wrk -t 1 -c 4 -d $(((N + 9999) / 10000)) http://127.0.0.1:8080/$KIND >/tmp/load 2>&1
 grep -q -E 'Non-2xx|Socket errors' /tmp/load && cat /tmp/load; sed -n 's/^ *\([0-9]*\) requests in.*/requests: \1/p' /tmp/load`,
 		same: "for f in 1 1k 100k; do wget -q -O - http://127.0.0.1:8080/$f | md5sum; done",
 	},
@@ -125,7 +128,7 @@ echo "=== same"
 { ` + s.same + `; } | md5sum
 for KIND in ` + kinds + `; do
 	# In pieces, with sleep in between, so that whoever translates gets to it.
-	for w in 1 2 3 4 5 6; do N=` + strconv.Itoa(max(n/4, 1)) + `; { ` + s.load + `; } >/dev/null; sleep 0.2; done
+	for w in $(seq ` + strconv.Itoa(s.warm) + `); do N=` + strconv.Itoa(max(n/4, 1)) + `; { ` + s.load + `; } >/dev/null; sleep 0.2; done
 	N=` + strconv.Itoa(n) + `
 	echo "=== kind $KIND"; echo "before: $(cpu) $(counts)"
 	` + s.load + `
