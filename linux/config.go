@@ -32,6 +32,8 @@ type Config struct {
 	// when that is more than MaxLossPercent of the times that translated code was entered meanwhile.
 	TrialExits     uint64
 	MaxLossPercent uint64
+	// Guard watches whether the program is slower with bypass, and has it run natively then.
+	Guard bool
 	// Eager takes every site that the module speaks of, however seldom; for tests.
 	Eager bool
 }
@@ -50,6 +52,7 @@ func DefaultConfig() Config {
 		RetryMax:       time.Hour,
 		TrialExits:     2000,
 		MaxLossPercent: 50,
+		Guard:          true,
 	}
 }
 
@@ -90,6 +93,8 @@ func (c *Config) Tune(s string) error {
 		c.TrialExits = v
 	case "max-loss-percent":
 		c.MaxLossPercent = v
+	case "guard":
+		c.Guard = v != 0
 	case "eager":
 		c.Eager = v != 0
 	default:

@@ -36,6 +36,8 @@ type Session struct {
 	stats  Stats
 	counts Counts
 	judged time.Time
+	guard  *guard // nil: none
+	isOn   bool   // what the module was told last
 
 	mu        sync.Mutex
 	published Status // for Status, which other goroutines may call
@@ -49,6 +51,7 @@ type Counts struct {
 	Retired      uint64 `json:"retired"`
 	Evicted      uint64 `json:"evicted"`
 	Events       uint64 `json:"events"`
+	Suspended    uint64 `json:"suspended"`
 }
 
 // Attach enrols a process and prepares its session. Run does the work; Close ends it.
@@ -111,8 +114,16 @@ func (s *Session) Run(ctx context.Context) error {
 		defer context.AfterFunc(ctx, w.Wake)()
 	}
 	buf := make([]Event, 256)
+	s.isOn = true
+	if s.config.Guard {
+		s.guard = newGuard(s.now())
+	}
 	for ctx.Err() == nil {
-		n, err := s.dev.Read(buf, tick)
+		wait := tick
+		if s.guard != nil {
+			wait = min(wait, s.guard.wait(s.now())+time.Millisecond)
+		}
+		n, err := s.dev.Read(buf, wait)
 		if errors.Is(err, io.EOF) {
 			break
 		}
@@ -128,9 +139,38 @@ func (s *Session) Run(ctx context.Context) error {
 			s.judged = now
 			s.judge()
 		}
+		s.watch()
 	}
 	s.judge()
 	return nil
+}
+
+// watch lets the guard do its work, and switches bypass as it says.
+func (s *Session) watch() {
+	now := s.now()
+	if s.guard == nil || s.guard.wait(now) > 0 {
+		return
+	}
+	st, err := s.dev.Stats()
+	if err != nil {
+		return
+	}
+	s.stats = *st
+	was := s.guard.Suspended
+	s.guard.step(now, st.Hooks+st.Chained, cpuTime(s.pid))
+	if s.guard.Suspended != was {
+		s.counts.Suspended++
+		s.log.Info("the program is slower with bypass: it runs natively for a while", "pid", s.pid)
+	}
+	if on := s.guard.on(); on != s.isOn {
+		c := Control{}
+		if on {
+			c.Enabled = 1
+		}
+		if _, err := s.dev.Control(setEnabled, c); err == nil {
+			s.isOn = on
+		}
+	}
 }
 
 // Close ends bypass for the process, which goes on natively.

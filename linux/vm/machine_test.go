@@ -102,7 +102,7 @@ type outcome struct {
 const statsMark = "\n=== statistics\n"
 
 // eager has everything translated that is seen at all.
-const eager = "--tune eager=1 --tune hot-count=2 --tune miss-count=2"
+const eager = "--tune guard=0 --tune eager=1 --tune hot-count=2 --tune miss-count=2"
 
 // native runs a command line without bypass.
 func (m *machine) native(t *testing.T, cmd string, timeout time.Duration) outcome {
