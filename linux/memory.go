@@ -44,8 +44,8 @@ func (m *procMemory) Code() ([]btc.Range, error) {
 	return codeRanges(b), nil
 }
 
-// codeRanges reads the format of /proc/PID/maps. What can be written to, what is shared, and what the kernel has put
-// there is no code to translate.
+// codeRanges reads the format of /proc/PID/maps. What can be written to or is shared is no code to translate,
+// nor is what the kernel has put there, but for the vDSO.
 func codeRanges(b []byte) []btc.Range {
 	var out []btc.Range
 	for sc := bufio.NewScanner(bytes.NewReader(b)); sc.Scan(); {
@@ -54,8 +54,10 @@ func codeRanges(b []byte) []btc.Range {
 		if len(f) < 5 || f[1] != "r-xp" {
 			continue
 		}
-		if len(f) == 6 && strings.HasPrefix(strings.TrimLeft(f[5], " "), "[") {
-			continue
+		if len(f) == 6 {
+			if name := strings.TrimLeft(f[5], " "); strings.HasPrefix(name, "[") && name != "[vdso]" {
+				continue
+			}
 		}
 		from, to, _ := strings.Cut(f[0], "-")
 		start, err1 := strconv.ParseUint(from, 16, 64)

@@ -359,7 +359,7 @@ func TestCodeRanges(t *testing.T) {
 7ffff7fc1000-7ffff7fc3000 r-xp 00000000 00:00 0 [vdso]
 ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0 [vsyscall]
 `))
-	want := []btc.Range{{Start: 0x401000, End: 0x403000}, {Start: 0x700000, End: 0x701000}}
+	want := []btc.Range{{Start: 0x401000, End: 0x403000}, {Start: 0x700000, End: 0x701000}, {Start: 0x7ffff7fc1000, End: 0x7ffff7fc3000}}
 	if !slices.Equal(got, want) {
 		t.Errorf("%#x, want %#x", got, want)
 	}
