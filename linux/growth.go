@@ -1,6 +1,7 @@
 package linux
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -20,12 +21,22 @@ const (
 	Dropped                // the code was dropped because the program's changed
 )
 
-func (s State) String() string {
-	return [...]string{"free", "candidate", "live", "refused", "retired", "dropped"}[s]
-}
+var stateNames = [...]string{"free", "candidate", "live", "refused", "retired", "dropped"}
+
+func (s State) String() string { return stateNames[s] }
 
 // MarshalText makes the state a word in JSON.
 func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText reads one.
+func (s *State) UnmarshalText(b []byte) error {
+	i := slices.Index(stateNames[:], string(b))
+	if i < 0 {
+		return fmt.Errorf("%q is no state of a site", b)
+	}
+	*s = State(i)
+	return nil
+}
 
 // site is an address of the program at which translated code is, was, or may be entered: behind a system call, or a
 // target that was missed.
