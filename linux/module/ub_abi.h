@@ -229,6 +229,7 @@ struct ub_stats {
 #define UB_EV_INVALID	5	/* blob rip (its id) was dropped: its source changed */
 #define UB_EV_LOST	6	/* count happenings were not recorded */
 #define UB_EV_GONE	7	/* the process has gone, or has another program now */
+#define UB_EV_RSEQ	8	/* rseq critical sections were seen: native from now on */
 
 struct ub_event {
 	__u32 type;		/* UB_EV_... */
