@@ -101,13 +101,16 @@ type outcome struct {
 
 const statsMark = "\n=== statistics\n"
 
-// eager has everything translated that is seen at all.
-const eager = "--tune guard=0 --tune eager=1 --tune hot-count=2 --tune miss-count=2"
+// eager has everything translated that is seen at all, in paths that grow in small steps.
+const eager = "--tune guard=0 --tune eager=1 --tune hot-count=2 --tune miss-count=2 --tune max-path-insts=300 --tune max-path-blocks=40"
+
+// yielding has programs give way to whoever translates for them: they are short, and an emulated processor is slow.
+const yielding = "/usr/bin/nice -n 19 "
 
 // native runs a command line without bypass.
 func (m *machine) native(t *testing.T, cmd string, timeout time.Duration) outcome {
 	t.Helper()
-	r := m.run(t, fresh+cmd, timeout)
+	r := m.run(t, fresh+yielding+cmd, timeout)
 	return outcome{r.Output, r.Status, r.Took}
 }
 
@@ -125,7 +128,7 @@ func (m *machine) bypassed(t *testing.T, flags, cmd string, timeout time.Duratio
 		return m.native(t, cmd, timeout), &attach.Status{}
 	}
 	r := m.run(t, fmt.Sprintf("%s%s/ub run --kernel=linux %s --stats-json /run/stats.json -- %s\ns=$?\nprintf '\\n=== statistics\\n'\ncat /run/stats.json; exit $s\n",
-		fresh, guestPrograms, flags, cmd), timeout)
+		fresh, guestPrograms, flags, yielding+cmd), timeout)
 	out, stats, _ := strings.Cut(r.Output, statsMark)
 	st := &attach.Status{}
 	if err := json.Unmarshal([]byte(stats), st); err != nil {

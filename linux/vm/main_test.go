@@ -94,7 +94,7 @@ var hostPrograms = []string{
 	"/usr/bin/redis-server", "/usr/bin/redis-benchmark", "/usr/bin/redis-cli", "/usr/sbin/nginx", "/usr/bin/wrk",
 	"/usr/bin/sha256sum", "/usr/bin/sort", "/usr/bin/wc", "/usr/bin/dd", "/usr/bin/cat", "/usr/bin/od", "/usr/bin/tr", "/usr/bin/cut",
 	"/usr/bin/base64", "/usr/bin/head", "/usr/bin/tail", "/usr/bin/tac", "/usr/bin/uniq", "/usr/bin/cksum", "/usr/bin/env", "/usr/bin/seq",
-	"/usr/bin/tar", "/usr/bin/gzip",
+	"/usr/bin/tar", "/usr/bin/gzip", "/usr/bin/nice",
 }
 
 func init() {
