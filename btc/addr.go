@@ -94,10 +94,10 @@ func (t *translator) sanitized(g x86.Reg) loc {
 	var n uint8
 	switch l := t.c.valueOf(g); {
 	case !t.k.isVirtual(g):
-		n = t.alloc()
+		n = t.allocFor(g)
 		t.sanitize(n, uint8(g))
 	case !l.ok():
-		n = t.alloc()
+		n = t.allocFor(g)
 		t.e.load(n, slotOf(g))
 		t.sanitize(n, n)
 	default:
@@ -108,7 +108,7 @@ func (t *translator) sanitized(g x86.Reg) loc {
 			t.sanitizeKept(n, n, g)
 			break
 		}
-		n = t.alloc()
+		n = t.allocFor(g)
 		src := l.n
 		if l.delta != 0 {
 			t.e.lea(n, l.n, 0, 0, l.delta)

@@ -166,7 +166,11 @@ func (c *cache) keepOnly(max int) {
 func (t *translator) joinState(b *path.Block) cache {
 	j := &t.joins[b.Index]
 	var s cache
-	if in := t.incoming[b.Index]; in != nil && !t.o.NoJoins {
+	in := t.incoming[b.Index]
+	// What only ways from behind lead to may have none at all in the end. The verifier looks at such code too, and to it
+	// nothing is known there.
+	stack := t.wantsStack(b) && (in != nil || b.Entry)
+	if in != nil && !t.o.NoJoins {
 		s = *in
 		if j.limited {
 			s = meet(&s, &j.limit)
@@ -174,6 +178,11 @@ func (t *translator) joinState(b *path.Block) cache {
 		if b.Entry {
 			s = s.forEntry(t.k)
 		}
+	}
+	if stack {
+		t.demandStack(&s)
+	}
+	if in != nil && !t.o.NoJoins || stack {
 		if t.polls[b.Index] || b.Entry {
 			// The poll, or the stub that checks the stack pointer's tag bits, needs one.
 			s.keepOnly(numReserved - 1)
@@ -192,6 +201,9 @@ func (t *translator) joinState(b *path.Block) cache {
 func (t *translator) edge(b *path.Block, conform bool) {
 	if t.c.dirty != 0 {
 		panic("BUG: a jump with values that are not in their slots")
+	}
+	if t.wantsStack(b) && !t.stackReady() {
+		panic("BUG: a jump to a block that uses the stack, without the stack's register")
 	}
 	if !t.jumpsBackward(b) {
 		if in := t.incoming[b.Index]; in == nil {
@@ -374,9 +386,22 @@ func (t *translator) establish(b *path.Block) {
 	n := 0
 	// comes tells whether the loop comes round with something, as far as is known yet.
 	comes := func(has func(c *cache) bool) bool { return has(&j.back) && (!j.limited || has(&j.limit)) }
+	most := numReserved - 1
+	if t.wantsStack(b) {
+		t.c.hold(stackReg)
+		most--
+	}
+	// room tells whether there are registers for an address: itself, the tag that is checked, and what it is made from, if that
+	// must be loaded.
+	room := func(from ...x86.Reg) bool {
+		need := 2
+		if slices.ContainsFunc(from, t.k.isVirtual) {
+			need++
+		}
+		return n < most && t.c.unpinned() >= need
+	}
 	want := func(g x86.Reg) {
-		if written&(1<<g) == 0 && n < numReserved-1 && comes(func(c *cache) bool { return c.san[g].ok() }) && !t.c.saneOf(g).ok() && t.c.unpinned() >= 3 {
-			// At most three are in use at a time: the value, the address, and the tag that is checked.
+		if written&(1<<g) == 0 && comes(func(c *cache) bool { return c.san[g].ok() }) && !t.c.saneOf(g).ok() && room(g) {
 			n++
 			t.sanitized(g)
 		}
@@ -394,8 +419,7 @@ func (t *translator) establish(b *path.Block) {
 		if has(&t.c) {
 			return
 		}
-		// At most three are in use at a time: a base or index from its slot, the address, and the tag that is checked.
-		if comes(has) && n < numReserved-1 && t.c.unpinned() >= 3 {
+		if comes(has) && room(m.Base, m.Index) {
 			n++
 			t.expression(m)
 		}
@@ -417,7 +441,7 @@ func (t *translator) establish(b *path.Block) {
 			want(x86.RSP)
 		}
 		for _, v := range t.k.virtuals {
-			if x.Reads&^written&(1<<v) != 0 && n < numReserved-1 && t.c.unpinned() >= 2 && j.back.val[v].ok() && !t.c.valueOf(v).ok() && !t.c.san[v].ok() {
+			if x.Reads&^written&(1<<v) != 0 && n < most && t.c.unpinned() >= 2 && j.back.val[v].ok() && !t.c.valueOf(v).ok() && !t.c.san[v].ok() {
 				n++
 				t.value(v)
 			}
