@@ -195,11 +195,17 @@ func (t *translator) expression(m *x86.Mem) memRef {
 			}
 		}
 	}
-	n := t.compute(m)
-	if key.fs {
+	var n uint8
+	switch {
+	case key.fs && (m.Base == x86.NoReg || m.Index == x86.NoReg):
+		n = t.computeFS(m)
+	case key.fs:
+		n = t.compute(m)
 		fs := t.fsBase()
 		t.e.lea(n, fs, n, 1, 0)
 		t.release(fs)
+	default:
+		n = t.compute(m)
 	}
 	t.sanitize(n, n)
 	r := t.c.at(n)
@@ -218,6 +224,29 @@ func (t *translator) compute(m *x86.Mem) uint8 {
 			t.release(x)
 		}
 	}
+	return n
+}
+
+// computeFS returns a pinned register with the FS base + register*scale + disp of m, which has at most one register.
+func (t *translator) computeFS(m *x86.Mem) uint8 {
+	am := *m
+	am.Seg = x86.SegNone
+	if am.Base != x86.NoReg {
+		am.Base, am.Index, am.Scale = x86.NoReg, am.Base, 1
+	}
+	var value uint8
+	if am.Index != x86.NoReg {
+		if am.Index == x86.RSP || t.k.isVirtual(am.Index) {
+			value = t.value(am.Index)
+			am.Index = x86.Reg(value)
+		}
+	}
+	fs := t.fsBase()
+	am.Base = x86.Reg(fs)
+	n := t.alloc()
+	t.e.leaMem(n, am)
+	t.release(value)
+	t.release(fs)
 	return n
 }
 

@@ -134,6 +134,34 @@ func (t *translator) sanitizeStack(hold func(uint8), done bool) {
 	c.san[x86.RSP] = loc{n: stackReg}
 }
 
+// stepStack translates an addition of a constant to RSP, when stackReg stands for it alone, in place: it stays the sanitized
+// address that it was, at a distance.
+func (t *translator) stepStack(step int32) bool {
+	c := &t.c
+	l := c.valueOf(x86.RSP)
+	r := c.at(stackReg)
+	vals, _ := c.sharers(stackReg)
+	if l.n != stackReg || !r.sane || !r.proven || r.konst || r.fs || vals&^(1<<x86.RSP) != 0 {
+		return false
+	}
+	for _, d := range []int32{l.delta, l.delta + step} {
+		if r.lo+d < -walkLimit || r.hi+d > walkLimit {
+			return false
+		}
+	}
+	c.val[x86.RSP], c.san[x86.RSP] = l, l
+	if l.delta != 0 {
+		t.e.lea(stackReg, stackReg, 0, 0, l.delta)
+		t.moved(stackReg, l.delta)
+	}
+	t.emit(t.in, x86.Subst{}.Rename(x86.RSP, stackReg), memRef{})
+	t.moved(stackReg, step)
+	c.shiftEA(x86.RSP, step)
+	c.val[x86.RSP], c.san[x86.RSP] = loc{n: stackReg}, loc{n: stackReg}
+	c.dirty |= 1 << x86.RSP
+	return true
+}
+
 // flushFor makes all slots current and establishes the convention, before control goes to one of the blocks.
 func (t *translator) flushFor(blocks ...*path.Block) {
 	settle := func() {

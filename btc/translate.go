@@ -62,7 +62,7 @@ type translator struct {
 	pos    []int // place in order, by block index
 	preds  []int // ways into a block, by block index
 	polls  []bool // backward jumps lead there
-	loops  []bool // and not only calls and returns, which go backward just because of the layout
+	loops  []bool // from the end of a small loop, and not just because of the layout
 	stacks []bool // where the convention about stackReg applies, by block index
 	labels []x86.Label
 	joins  []join // by block index, kept from round to round
@@ -173,6 +173,9 @@ func (t *translator) round() (*Blob, error) {
 	return blob, nil
 }
 
+// tightLoop is the number of blocks from which on a loop does not care where in a cache line it begins.
+const tightLoop = 8
+
 // countEdges finds how many ways lead into each block and which blocks backward jumps go to.
 func (t *translator) countEdges() {
 	var buf [8]uint64
@@ -188,7 +191,7 @@ func (t *translator) countEdges() {
 			t.preds[s.Index]++
 			if t.pos[s.Index] <= t.pos[b.Index] && (!indirect || i < t.o.inlineTargets()) {
 				t.polls[s.Index] = true
-				if !indirect && in != nil && in.Flow != x86.FlowCall {
+				if !indirect && in != nil && in.Flow != x86.FlowCall && t.pos[b.Index]-t.pos[s.Index] < tightLoop {
 					t.loops[s.Index] = true
 				}
 			}
