@@ -2,11 +2,6 @@ package sfi
 
 import "ub/target"
 
-// isPoll tells whether in is a poll: mov r32, [rsp+PollDisp]. Which register it loads does not matter: what it reads is no secret.
-func (in *inst) isPoll() bool {
-	return in.form.fx == fxCopy && in.osz == 4 && !in.mwrite && in.reads(target.PollDisp)
-}
-
 // checkControl checks entries and jumps, and marks where basic blocks start. complete is whether insts covers the code.
 func (v *verifier) checkControl(complete bool, entries []uint32) (stop bool) {
 	for _, e := range entries {
@@ -16,7 +11,12 @@ func (v *verifier) checkControl(complete bool, entries []uint32) (stop bool) {
 			}
 			continue
 		}
-		v.insts[v.at[e]].mark |= markLeader
+		in := &v.insts[v.at[e]]
+		in.mark |= markLeader
+		// The module jumps to entries, and a kernel may have indirect branch tracking on.
+		if v.env.Kernel == target.Linux && !in.form.landing && v.fail(refuse(e, RuleEntry, "an entry that is not an endbr64")) {
+			return true
+		}
 	}
 	v.markLeader(0)
 	for i := range v.insts {
@@ -56,7 +56,7 @@ func (v *verifier) checkJump(in *inst) (int, *Error) {
 	if i < 0 {
 		return -1, refuse(in.off, RuleTarget, "a jump to +%#x, which is not the start of an instruction", t)
 	}
-	if t <= int64(in.off) && !v.insts[i].isPoll() {
+	if t <= int64(in.off) && !v.machine.isPoll(&v.insts[i]) {
 		return -1, refuse(in.off, RuleBackward, "a backward jump to +%#x, where there is no poll", t)
 	}
 	return int(i), nil

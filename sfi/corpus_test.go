@@ -22,6 +22,20 @@ const (
 
 var testEnv = Env{Syms: [target.NumSyms]uint64{testArena + 0x100, testArena + 0x140, testArena + 0x180}, Vec: target.VecAVX512}
 
+// The same for Linux. Distances are the same, so that a blob has the same bytes.
+const (
+	linuxArena = 0xffff_ffff_c000_0000
+	linuxBase  = linuxArena + 0x10000
+)
+
+var linuxEnv = Env{Syms: [target.NumSyms]uint64{linuxArena + 0x100, linuxArena + 0x140, linuxArena + 0x180}, Vec: target.VecAVX512, Kernel: target.Linux}
+
+// envs and bases are those of the tests, by kernel.
+var (
+	envs  = [target.NumKernels]Env{testEnv, linuxEnv}
+	bases = [target.NumKernels]uint64{testBase, linuxBase}
+)
+
 // testCase is one case of testdata/*.cases. The files are lines of
 //
 //	case: name
@@ -29,6 +43,7 @@ var testEnv = Env{Syms: [target.NumSyms]uint64{testArena + 0x100, testArena + 0x
 //	entries: offsets, if not just 0
 //	base: address, if not testBase
 //	vec: the blob's vector level, if not avx512
+//	kernel: linux, if not the Sentry; in front of base and code
 //	code: hex, and syscall, dispatch, stop for a jmp to that symbol; 90*20 is a byte repeated
 //
 // Indented lines are comments that the test writes (SFI_UPDATE=1) and checks; # starts one of ours. "(strict)" in a name
@@ -41,11 +56,12 @@ type testCase struct {
 	base    uint64
 	code    []byte
 	vec     target.Vec
+	kernel  target.Kernel
 }
 
-// env is testEnv at the case's vector level.
+// env is the kernel's at the case's vector level.
 func (c *testCase) env() Env {
-	env := testEnv
+	env := envs[c.kernel]
 	env.Vec = c.vec
 	return env
 }
@@ -66,7 +82,7 @@ func verdict(err error) string {
 }
 
 // assemble turns hex and symbol names into code.
-func assemble(words []string, base uint64) ([]byte, error) {
+func assemble(words []string, base uint64, k target.Kernel) ([]byte, error) {
 	var code []byte
 	for _, w := range words {
 		sym := -1
@@ -77,7 +93,7 @@ func assemble(words []string, base uint64) ([]byte, error) {
 		}
 		if sym >= 0 {
 			code = append(code, 0xe9)
-			code = binary.LittleEndian.AppendUint32(code, uint32(testEnv.Syms[sym]-(base+uint64(len(code))+4)))
+			code = binary.LittleEndian.AppendUint32(code, uint32(envs[k].Syms[sym]-(base+uint64(len(code))+4)))
 			continue
 		}
 		w, count, repeated := strings.Cut(w, "*")
@@ -127,6 +143,13 @@ func parseCases(name, text string) (cases []*testCase, err error) {
 					return nil, fmt.Errorf("%s:%d: no such level", name, n+1)
 				}
 			}
+		case "kernel":
+			for c.kernel = 0; c.kernel.String() != value; c.kernel++ {
+				if c.kernel >= target.NumKernels {
+					return nil, fmt.Errorf("%s:%d: no such kernel", name, n+1)
+				}
+			}
+			c.base = bases[c.kernel]
 		case "base":
 			c.base, err = strconv.ParseUint(value, 0, 64)
 		case "entries":
@@ -136,7 +159,7 @@ func parseCases(name, text string) (cases []*testCase, err error) {
 				c.entries, err = append(c.entries, uint32(e)), errors.Join(err, err1)
 			}
 		case "code":
-			c.code, err = assemble(strings.Fields(value), c.base)
+			c.code, err = assemble(strings.Fields(value), c.base, c.kernel)
 		default:
 			err = errors.New("unknown key")
 		}
@@ -259,7 +282,7 @@ func TestCorpusComments(t *testing.T) {
 			t.Fatal(err)
 		}
 		var out []string
-		base := uint64(testBase)
+		base, kernel := uint64(testBase), target.Sentry
 		for _, line := range strings.Split(string(text), "\n") {
 			if strings.HasPrefix(line, " ") {
 				continue
@@ -268,15 +291,17 @@ func TestCorpusComments(t *testing.T) {
 			key, value, _ := strings.Cut(line, ":")
 			switch key {
 			case "case":
-				base = testBase
+				base, kernel = testBase, target.Sentry
+			case "kernel":
+				base, kernel = linuxBase, target.Linux
 			case "base":
 				base, _ = strconv.ParseUint(strings.TrimSpace(value), 0, 64)
 			case "code":
-				code, err := assemble(strings.Fields(value), base)
+				code, err := assemble(strings.Fields(value), base, kernel)
 				if err != nil {
 					t.Fatal(err)
 				}
-				out = append(out, disassemble(z, code, base)...)
+				out = append(out, disassemble(z, code, base, kernel)...)
 			}
 		}
 		golden(t, name, strings.Join(out, "\n"))
@@ -284,12 +309,12 @@ func TestCorpusComments(t *testing.T) {
 }
 
 // disassemble prints code as comments for the corpus; addresses in it are shown as offsets.
-func disassemble(z *zydis, code []byte, base uint64) (lines []string) {
+func disassemble(z *zydis, code []byte, base uint64, k target.Kernel) (lines []string) {
 	for off := 0; off < len(code); {
 		n, text := 1, "?"
 		if z.decode(code[off:]) {
 			n, text = int(z.inst.length), z.format(uint64(off))
-			for s, addr := range testEnv.Syms {
+			for s, addr := range envs[k].Syms {
 				text = strings.ReplaceAll(text, fmt.Sprintf("0x%016X", addr-base), target.Sym(s).String())
 			}
 		}

@@ -1,10 +1,15 @@
 package sfi
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"ub/target"
+)
 
 // Register numbers beyond the sixteen of the hardware.
 const (
 	regRSP  = 4
+	regRBP  = 5
 	regNone = 0xfe
 	regRIP  = 0xff
 )
@@ -26,6 +31,7 @@ type inst struct {
 
 	// The memory operand, if hasMem. msize is 0 if the address is computed but not accessed.
 	hasMem      bool
+	program     bool // program memory is accessed: with GS, in Linux with a base other than RSP and RBP
 	mread       bool
 	mwrite      bool
 	sure        bool // the whole operand is accessed whenever the instruction completes
@@ -69,6 +75,7 @@ type prefixes struct {
 
 // reader walks over the bytes of one instruction.
 type reader struct {
+	linux bool
 	code  []byte
 	start uint32
 	pos   uint32
@@ -116,7 +123,7 @@ func (r *reader) sint(size uint32) (int64, *Error) {
 
 // decode reads the instruction at off into in. It refuses what is not on the allow-list, or is encoded in an unusual way.
 func (t *table) decode(code []byte, off uint32, in *inst) *Error {
-	r := reader{code: code, start: off, pos: off, end: min(uint32(len(code)), off+15)}
+	r := reader{linux: t.kernel == target.Linux, code: code, start: off, pos: off, end: min(uint32(len(code)), off+15)}
 	var p prefixes
 	op, err := r.prefixes(&p)
 	if err != nil {
@@ -178,7 +185,14 @@ func (t *table) decode(code []byte, off uint32, in *inst) *Error {
 	}
 	in.len = uint8(r.pos - off)
 	in.target += int64(r.pos) // from relative to the next instruction
-	return in.checkPrefixes(&p)
+	if err := in.checkPrefixes(&p); err != nil {
+		return err
+	}
+	if in.program = in.gs; r.linux {
+		in.program = in.msize != 0 && in.base != regRSP && in.base != regRBP
+		return in.checkRBP()
+	}
+	return nil
 }
 
 // prefixes reads legacy prefixes and REX, and returns the byte behind them.
@@ -197,6 +211,9 @@ func (r *reader) prefixes(p *prefixes) (byte, *Error) {
 		case 0xf0:
 			dup, p.lock = p.rep != 0 || p.lock, true
 		case 0x65:
+			if r.linux {
+				return 0, refuse(r.start, RuleSegment, "65: no segment prefix at all, GS is the kernel's")
+			}
 			dup, p.gs = p.gs, true
 		case 0x67:
 			return 0, refuse(r.start, RulePrefix, "67: addresses of 32 bits wrap around where the proofs do not")
@@ -567,6 +584,9 @@ func (r *reader) operands(in *inst, p *prefixes, op, modrm byte) *Error {
 		if reg == regRSP {
 			return refuse(in.off, RuleRSP, "RSP is an operand")
 		}
+		if reg == regRBP && r.linux {
+			return refuse(in.off, RuleRBP, "RBP is an operand")
+		}
 		if o.write {
 			in.clobber |= 1 << reg
 			if in.dst == regNone {
@@ -613,6 +633,14 @@ func (in *inst) checkPrefixes(p *prefixes) *Error {
 	}
 	if in.hasMem && (in.base == regRSP || in.index == regRSP) && in.msize == 0 {
 		return refuse(in.off, RuleRSP, "an address is computed from RSP")
+	}
+	return nil
+}
+
+// checkRBP refuses RBP in an address other than the base of an access, in Linux; checkAnchor sees to these.
+func (in *inst) checkRBP() *Error {
+	if in.hasMem && (in.index == regRBP || in.base == regRBP && in.msize == 0) {
+		return refuse(in.off, RuleRBP, "an address is computed from RBP")
 	}
 	return nil
 }

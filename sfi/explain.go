@@ -30,8 +30,8 @@ func Explain(code []byte, base uint64, entries []uint32, env Env) []Line {
 		for i := b.first; i <= b.last; i++ {
 			in := &v.insts[i]
 			before := s
-			s.step(in)
-			lines = append(lines, Line{Off: in.off, Len: uint32(in.len), Text: in.describe(&before, &s)})
+			s.step(v.machine, in)
+			lines = append(lines, Line{Off: in.off, Len: uint32(in.len), Text: in.describe(v.machine, &before, &s)})
 		}
 	}
 	for _, err := range v.errs {
@@ -49,7 +49,7 @@ func Explain(code []byte, base uint64, entries []uint32, env Env) []Line {
 }
 
 // describe says what an instruction is to the verifier. before and after are the states around it.
-func (in *inst) describe(before, after *state) string {
+func (in *inst) describe(m *machine, before, after *state) string {
 	parts := []string{in.form.mnemonic}
 	if in.lock {
 		parts[0] = "lock " + parts[0]
@@ -58,27 +58,27 @@ func (in *inst) describe(before, after *state) string {
 		parts[0] = "rep " + parts[0]
 	}
 	switch {
-	case in.isPoll():
+	case m.isPoll(in):
 		parts = append(parts, "poll")
 	case in.form.fx == fxMovs || in.form.fx == fxStos:
 		parts = append(parts, fmt.Sprintf("rdi %v, rsi %v, rcx %v", before[regRDI], before[regRSI], before[regRCX]))
 	case in.msize != 0:
-		parts = append(parts, in.describeAccess(before))
+		parts = append(parts, in.describeAccess(m, before))
 	case in.form.flow != flowNext:
 		parts = append(parts, fmt.Sprintf("to %+#x", in.target))
 	}
-	for m := in.clobber; m != 0; m &= m - 1 {
-		if r := bits.TrailingZeros16(m); after[r].kind != unknown {
+	for c := in.clobber; c != 0; c &= c - 1 {
+		if r := bits.TrailingZeros16(c); after[r].kind != unknown {
 			parts = append(parts, fmt.Sprintf("%s: %v", regNames[r], after[r]))
 		}
 	}
-	if in.gs && in.base < 16 && in.clobber>>in.base&1 == 0 && before[in.base] != after[in.base] {
+	if in.program && in.base < 16 && in.clobber>>in.base&1 == 0 && before[in.base] != after[in.base] {
 		parts = append(parts, fmt.Sprintf("so %s: %v", regNames[in.base], after[in.base]))
 	}
 	return strings.Join(parts, "; ")
 }
 
-func (in *inst) describeAccess(before *state) string {
+func (in *inst) describeAccess(m *machine, before *state) string {
 	verb := "reads"
 	switch {
 	case in.mread && in.mwrite:
@@ -86,26 +86,34 @@ func (in *inst) describeAccess(before *state) string {
 	case in.mwrite:
 		verb = "writes"
 	}
-	where := "memory"
+	where, window := "memory", "window"
+	if m.kernel == target.Linux {
+		window = "program memory"
+	}
 	switch {
-	case in.gs && in.base == regNone:
-		where = fmt.Sprintf("window at %#x", in.disp)
-	case in.gs && in.base < 16:
-		where = fmt.Sprintf("window at %s%+#x (%s: %v)", regNames[in.base], in.disp, regNames[in.base], before[in.base].asWindow())
-	case in.base == regRSP && in.index != regNone:
+	case in.program && in.base == regNone:
+		where = fmt.Sprintf("%s at %#x", window, in.disp)
+	case in.program && in.base < 16:
+		where = fmt.Sprintf("%s at %s%+#x (%s: %v)", window, regNames[in.base], in.disp, regNames[in.base], before[in.base].asWindow())
+	case in.base == m.touch.base && in.index != regNone:
 		where = fmt.Sprintf("touch slot (%s: %v)", regNames[in.index], before[in.index])
 	case in.base == regRSP:
-		where = "slot " + slotName(in.disp)
+		where = "slot " + slotName(m.kernel, in.disp)
 	}
 	return fmt.Sprintf("%s %d bytes of %s", verb, in.msize, where)
 }
 
-func slotName(disp int32) string {
+func slotName(k target.Kernel, disp int32) string {
 	names := map[int32]string{
 		target.SlotRSP: "rsp", target.SlotR12: "r12", target.SlotR13: "r13", target.SlotR14: "r14", target.SlotR15: "r15",
 		target.SlotScratch0: "scratch0", target.SlotScratch1: "scratch1", target.SlotScratch2: "scratch2",
 		target.SlotFSBase: "fsbase", target.SlotAddrMask: "addrmask", target.SlotTagMask: "tagmask",
 		target.SlotPoll: "poll", target.SlotBase: "base",
+	}
+	if k == target.Linux {
+		names[target.LinuxSlotRBP] = "rbp"
+		delete(names, target.SlotPoll)
+		delete(names, target.SlotBase)
 	}
 	if n, ok := names[disp&^7]; ok && disp >= 0 {
 		if disp&7 != 0 {

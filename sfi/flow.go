@@ -1,10 +1,6 @@
 package sfi
 
-import (
-	"slices"
-
-	"ub/target"
-)
+import "slices"
 
 // patience is how often a register may lose precision at a loop head from one visit to the next before it becomes unknown.
 // Registers that are handed on in a loop (r12 = r13 + 8, r13 = r14 + 8, ...) settle within as many rounds as there are of
@@ -104,7 +100,7 @@ func (v *verifier) flowTo(n int32, s *state) {
 		b.reached, b.in = true, *s
 	} else {
 		for r := range b.in {
-			if j := join(b.in[r], s[r]); j != b.in[r] {
+			if j := v.machine.join(b.in[r], s[r]); j != b.in[r] {
 				b.in[r], changed = j, true
 			}
 		}
@@ -138,11 +134,11 @@ func (v *verifier) drain() bool {
 			return false
 		}
 		if b.head >= 0 {
-			v.heads[b.head].widen(&b.in)
+			v.heads[b.head].widen(v.machine, &b.in)
 		}
 		s := b.in
 		for i := b.first; i <= b.last; i++ {
-			s.step(&v.insts[i])
+			s.step(v.machine, &v.insts[i])
 		}
 		last := &v.insts[b.last]
 		if last.form.flow != flowJmp && int(n)+1 < len(v.blocks) {
@@ -157,11 +153,11 @@ func (v *verifier) drain() bool {
 // widen gives up on the registers that have changed too often from visit to visit. A number first becomes any number: if it is
 // the address of something that the loop walks through, the accesses prove the rest. Since nothing ever gets more precise
 // again, each head is visited at most 1 + 15*2*(patience+1) times.
-func (h *head) widen(s *state) {
+func (h *head) widen(m *machine, s *state) {
 	for r := range s {
 		if h.visited && s[r] != h.seen[r] {
 			if h.changes[r]++; h.changes[r] > patience {
-				if whole := num(0, target.WindowSize-1); s[r].kind == isNum && s[r] != whole {
+				if whole := m.num(0, m.numbers-1); s[r].kind == isNum && s[r] != whole {
 					s[r], h.changes[r] = whole, 0
 				} else {
 					s[r] = value{}
@@ -213,10 +209,10 @@ func (v *verifier) checkMemory() {
 		b := &v.blocks[n]
 		s := b.in
 		for i := b.first; i <= b.last; i++ {
-			if v.fail(s.checkAccess(&v.insts[i])) {
+			if v.fail(s.checkAccess(v.machine, &v.insts[i])) {
 				return
 			}
-			s.step(&v.insts[i])
+			s.step(v.machine, &v.insts[i])
 		}
 	}
 }

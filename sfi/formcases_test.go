@@ -6,6 +6,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"ub/target"
 )
 
 // testdata/forms.txt has, for each form of the allow-list and each refused opcode, instructions with their verdicts:
@@ -84,7 +86,7 @@ func formCases(t testing.TB) (cases []*testCase) {
 		if l.want == "truncated" {
 			c.code = append(append(c.code, prologue...), l.code...)
 		} else {
-			tail, _ := assemble([]string{"stop"}, testBase+uint64(len(prologue)+len(l.code)))
+			tail, _ := assemble([]string{"stop"}, testBase+uint64(len(prologue)+len(l.code)), target.Sentry)
 			c.code = append(append(append(c.code, prologue...), l.code...), tail...)
 		}
 		cases = append(cases, c)

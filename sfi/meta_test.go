@@ -37,7 +37,7 @@ func TestTableMutants(t *testing.T) {
 		orig := lines[f.line-1]
 		for _, m := range lineMutants(orig) {
 			// The cases of a line do not depend on the others.
-			table, err := parseTable(m)
+			table, err := parseTable(m, target.Sentry)
 			if err != nil {
 				t.Fatalf("%s: %v", m, err)
 			}
@@ -272,7 +272,7 @@ func TestBounded(t *testing.T) {
 }
 
 func largeExit(at int) []byte {
-	code, _ := assemble([]string{"stop"}, testBase+uint64(at))
+	code, _ := assemble([]string{"stop"}, testBase+uint64(at), target.Sentry)
 	return code
 }
 
@@ -360,7 +360,7 @@ func TestNoSymbol(t *testing.T) {
 	}
 	for s := range target.NumSyms {
 		env := Env{}
-		code, _ := assemble([]string{s.String()}, testBase)
+		code, _ := assemble([]string{s.String()}, testBase, target.Sentry)
 		if err := Verify(code, testBase, []uint32{0}, env); verdict(err) != "target +0x0" {
 			t.Error(s, err)
 		}
@@ -420,7 +420,7 @@ func TestTableErrors(t *testing.T) {
 		"", "00", "00 add", "00 !rule reason", "00 add Eb:x", "00 add Ek", "0 0 add Eb", "00-zz add Eb", "01-00 add Eb", "00 /8 add Eb",
 		"00 =zz add Eb", "VEX.F9.0F38 F5 pdep Gy", "VEX.F2.0F39 F5 pdep Gy", "VEX.F2.0F38",
 	} {
-		if _, err := parseTable("# comment\n" + line); (err == nil) != (line == "") {
+		if _, err := parseTable("# comment\n"+line, target.Sentry); (err == nil) != (line == "") {
 			t.Errorf("%q: %v", line, err)
 		}
 	}

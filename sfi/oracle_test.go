@@ -40,6 +40,7 @@ type oracle struct {
 	// Of the walk.
 	idle  bool // accesses that depend on a mask or a count do not happen
 	ahead int  // accesses since one that faults, that one included
+	cut   bool // of Linux: see accessLinux
 }
 
 // Addresses of the machine that the walks run on.
@@ -81,8 +82,12 @@ func (o *oracle) check() error {
 		}
 	}
 	for _, e := range append([]uint32{0}, o.entries...) {
-		if o.insts[int64(e)] == nil {
+		f := o.insts[int64(e)]
+		if f == nil {
 			return fmt.Errorf("entry %#x is not an instruction", e)
+		}
+		if o.linux() && f.mnemonic != "endbr64" && slices.Contains(o.entries, e) {
+			return fmt.Errorf("entry %#x is not an endbr64", e)
 		}
 		for range walksPerEntry {
 			if err := o.walk(int64(e)); err != nil {
@@ -121,6 +126,9 @@ func (o *oracle) checkShape(off int64, f *zFacts) error {
 		if slices.Contains([]byte{0x26, 0x2e, 0x36, 0x3e, 0x64, 0x67}, b) {
 			return fmt.Errorf("prefix %#x", b)
 		}
+	}
+	if o.linux() {
+		return o.checkShapeLinux(f, str)
 	}
 	for _, m := range f.mems {
 		switch {
@@ -161,6 +169,13 @@ func (o *oracle) checkShape(off int64, f *zFacts) error {
 }
 
 // isPoll tells whether f is a poll.
+func (o *oracle) isPoll(f *zFacts) bool {
+	if o.linux() {
+		return f.isPollLinux()
+	}
+	return f.isPoll()
+}
+
 func (f *zFacts) isPoll() bool {
 	return f.mnemonic == "mov" && f.destReg >= 0 && f.destBits == 32 && len(f.mems) == 1 && f.mems[0].isPoll()
 }
@@ -182,7 +197,7 @@ func (o *oracle) checkBranch(off int64, f *zFacts) error {
 	if dest == nil {
 		return fmt.Errorf("jumps into an instruction at +%#x", to)
 	}
-	if to <= off && !dest.isPoll() {
+	if to <= off && !o.isPoll(dest) {
 		return fmt.Errorf("jumps back to +%#x without a poll", to)
 	}
 	return nil
@@ -192,6 +207,9 @@ func (o *oracle) checkBranch(off int64, f *zFacts) error {
 func (o *oracle) nasty() uint64 {
 	r := o.rng
 	small := uint64(r.IntN(64)) - 32
+	if o.linux() {
+		return o.nastyLinux(small)
+	}
 	switch r.IntN(18) {
 	case 0:
 		return small
@@ -237,9 +255,16 @@ func (o *oracle) walk(off int64) error {
 		regs[i] = o.nasty()
 		if edges && o.rng.IntN(4) != 0 {
 			regs[i] = uint64(o.rng.IntN(2)) * (target.WindowSize - 1)
+			if o.linux() {
+				regs[i] = []uint64{0, userEnd - 1, 1<<63 - 1}[o.rng.IntN(3)]
+			}
 		}
 	}
 	regs[4] = oracleBlock
+	if o.linux() {
+		regs[4], regs[5] = linuxBlock, linuxAnchor
+		o.cut = o.rng.IntN(2) == 0
+	}
 	o.idle, o.ahead = o.rng.IntN(2) == 0, 0
 	habits, stubborn := o.rng.Uint64(), o.rng.IntN(2) == 0 // to the end of a long loop by the same way in each round
 	n := o.steps
@@ -252,6 +277,9 @@ func (o *oracle) walk(off int64) error {
 			return fmt.Errorf("walk: at +%#x, which is not an instruction", off)
 		}
 		values, fault, err := o.access(f, &regs)
+		if o.linux() {
+			values, fault, err = o.accessLinux(f, &regs)
+		}
 		if err != nil {
 			return fmt.Errorf("walk: +%#x: %s: %w (rax..r15 %#x)", off, f.mnemonic, err, regs)
 		}

@@ -13,11 +13,12 @@ const (
 	RulePrefix                     // a prefix that is refused, duplicated, misplaced, or without meaning there
 	RuleLock                       // LOCK on a form that does not take it
 	RuleRSP                        // RSP as an operand: it is the context block's address and nothing else
+	RuleRBP                        // in Linux: RBP as anything but the base of a poll or a touch
 	RulePrivileged                 // privileged instructions and port I/O
 	RuleSystem                     // enters or reconfigures the host's kernel, or a system register
 	RuleStack                      // implicit stack access
 	RuleIndirect                   // indirect transfers of control, returns, far transfers
-	RuleSegment                    // a segment prefix other than GS, or anything that names a segment register
+	RuleSegment                    // a segment prefix other than GS (in Linux: any), or anything that names a segment register
 	RuleFlags                      // could set the direction flag
 	RuleVector                     // needs more vector state than the blob's level has; XOP, 3DNow!
 	RuleX87                        // x87 and MMX state
@@ -32,8 +33,8 @@ const (
 
 	RuleMemory  // the operand has none of the allowed shapes
 	RuleSlot    // context block: outside the slots and not a poll, straddling two, or writing a read-only one
-	RuleAddress // the address is not proved to lie in the window
-	RuleTouch   // the touch pattern with an index that is not proved to be below 32
+	RuleAddress // the address is not proved to lie in program memory
+	RuleTouch   // the touch pattern with an index that is not proved to be a tag
 	RuleCount   // REP with a count that is not proved to be small
 
 	// Rules on control flow.
@@ -42,17 +43,17 @@ const (
 	RuleTarget   // a jump to something that is neither an instruction of the blob nor a symbol
 	RuleBackward // a backward jump that does not land on a poll
 	RuleEnd      // execution could run off the end of the blob
-	RuleEntry    // an entry that is not the start of an instruction
+	RuleEntry    // an entry that is not the start of an instruction, or in Linux not an ENDBR64
 	RuleLoops    // loops that depend on each other in too many ways for the dataflow
 
-	RuleInput // the arguments: empty or oversized blob, address outside the lower half
+	RuleInput // the arguments: empty or oversized blob, address outside the half that is the code's
 
 	numRules
 )
 
 var ruleNames = [numRules]string{
 	RuleForm: "form", RuleTruncated: "truncated", RulePrefix: "prefix", RuleLock: "lock",
-	RuleRSP: "rsp", RulePrivileged: "privileged", RuleSystem: "system", RuleStack: "stack", RuleIndirect: "indirect",
+	RuleRSP: "rsp", RuleRBP: "rbp", RulePrivileged: "privileged", RuleSystem: "system", RuleStack: "stack", RuleIndirect: "indirect",
 	RuleSegment: "segment", RuleFlags: "flags", RuleVector: "vector", RuleX87: "x87", RuleTSX: "tsx",
 	RuleString: "string", RuleBits: "bits", RuleHidden: "hidden", RuleCache: "cache", RuleTrap: "trap",
 	RuleMemory: "memory", RuleSlot: "slot", RuleAddress: "address", RuleTouch: "touch", RuleCount: "count",

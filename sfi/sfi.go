@@ -1,9 +1,9 @@
-// Package sfi decides whether the finished bytes of a blob may run inside the Sentry.
+// Package sfi decides whether the finished bytes of a blob may run inside the Sentry, or in Linux' kernel mode.
 //
 // It proves, on those bytes alone, that whatever the registers hold and whatever the program's memory holds, the code
-// touches nothing but the program's window, a few slots of the context block and the poll word, executes nothing but instructions of the
+// touches nothing but the program's memory, a few slots of the context block and the poll word, executes nothing but instructions of the
 // allow-list (forms.txt), and leaves only through the trampolines. docs/sfi.md is the policy with its reasons;
-// docs/btc-machine.md the contract with the runtime that the proof rests on.
+// docs/btc-machine.md and, for Linux, docs/kernel-module.md are the contracts with the runtime that the proof rests on.
 //
 // How: decode.go reads the bytes from the first to the last, once, into a list of instructions; control.go checks where
 // jumps and entries lead; flow.go computes what is known about each register at each place; memory.go checks each memory
@@ -26,10 +26,12 @@ type Env struct {
 	// Vec is the vector state that the runtime loads before the blob is entered and stores after it: that of the blob's
 	// level. What is above it belongs to the host.
 	Vec target.Vec
+	// Kernel is where the blob will run. The zero value is the Sentry.
+	Kernel target.Kernel
 }
 
 // Verify checks the final bytes of a blob that will run at base. entries are the offsets in code at which it may be
-// entered, with arbitrary contents of all registers but RSP and the GS base. It returns nil or an *Error, the first
+// entered, with arbitrary contents of all registers but RSP and the GS base (in Linux RSP and RBP). It returns nil or an *Error, the first
 // that it finds. Verify keeps no reference to code or entries, may run in several goroutines at once, and takes a time
 // proportional to len(code).
 func Verify(code []byte, base uint64, entries []uint32, env Env) error {
@@ -45,10 +47,11 @@ func Verify(code []byte, base uint64, entries []uint32, env Env) error {
 
 // verifier is the state of one verification. Its slices are kept for the next one.
 type verifier struct {
-	table *table
-	code  []byte
-	base  uint64
-	env   Env
+	table   *table
+	machine *machine
+	code    []byte
+	base    uint64
+	env     Env
 
 	insts   []inst
 	at      []int32 // by offset: index in insts of the instruction that starts there, or -1
@@ -80,12 +83,13 @@ func (v *verifier) fail(err *Error) bool {
 
 // run goes through the phases. Each of them relies on what the earlier ones have established.
 func (v *verifier) run(code []byte, base uint64, entries []uint32, env Env) {
-	v.table, v.code, v.base, v.env = theTable(), code, base, env
+	v.code, v.base, v.env = code, base, env
 	v.insts, v.blocks, v.errs = v.insts[:0], v.blocks[:0], nil
 	v.queue, v.later, v.current, v.steps = v.queue[:0], v.later[:0], -1, 0
 	if v.fail(v.checkInput()) || len(v.errs) != 0 {
 		return
 	}
+	v.table, v.machine = tableFor(env.Kernel), &machines[env.Kernel]
 	decoded := v.decode()
 	if !decoded && v.firstOnly {
 		return
@@ -99,14 +103,19 @@ func (v *verifier) run(code []byte, base uint64, entries []uint32, env Env) {
 	}
 }
 
-// checkInput refuses what the offsets of this package could not express. Code in the upper half could not be the Sentry's.
+// checkInput refuses what the offsets of this package could not express. Code in the upper half could not be the Sentry's, and
+// that in the lower half not Linux'.
 func (v *verifier) checkInput() *Error {
 	switch n := uint64(len(v.code)); {
 	case n == 0:
 		return refuse(0, RuleInput, "the blob is empty")
+	case v.env.Kernel >= target.NumKernels:
+		return refuse(0, RuleInput, "no kernel %d", v.env.Kernel)
 	case n > MaxCode:
 		return refuse(0, RuleInput, "%d bytes are more than %d", n, MaxCode)
-	case v.base >= 1<<47-n:
+	case v.env.Kernel == target.Linux && (v.base < 0xffff<<48|1<<47 || v.base >= -n):
+		return refuse(0, RuleInput, "base %#x is not an address of the upper half", v.base)
+	case v.env.Kernel == target.Sentry && v.base >= 1<<47-n:
 		return refuse(0, RuleInput, "base %#x is not an address of the lower half", v.base)
 	}
 	return nil

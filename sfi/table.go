@@ -112,6 +112,7 @@ type form struct {
 	lock    bool
 	bitImm  bool
 	perhaps bool // the memory operand is perhaps not accessed, or not all of it
+	landing bool // ENDBR64
 	fx      effect
 	flow    flow
 }
@@ -127,26 +128,44 @@ const (
 )
 
 type table struct {
-	forms []form
-	index [numSpaces][256][]uint16 // by opcode, in the order of the file
+	kernel target.Kernel
+	forms  []form
+	index  [numSpaces][256][]uint16 // by opcode, in the order of the file
 }
 
-// theTable is parsed at first use. A malformed table is a bug of this package, which every test finds.
-var theTable = sync.OnceValue(func() *table {
-	t, err := parseTable(formsText)
+// theTable is the Sentry's. Tables are parsed at first use. A malformed one is a bug of this package, which every test finds.
+var (
+	theTable   = sync.OnceValue(func() *table { return mustParse(target.Sentry) })
+	linuxTable = sync.OnceValue(func() *table { return mustParse(target.Linux) })
+)
+
+func tableFor(k target.Kernel) *table {
+	if k == target.Linux {
+		return linuxTable()
+	}
+	return theTable()
+}
+
+func mustParse(k target.Kernel) *table {
+	t, err := parseTable(formsText, k)
 	if err != nil {
 		panic("BUG: " + err.Error())
 	}
 	return t
-})
+}
 
 var regNames = [16]string{"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"}
 
-func parseTable(text string) (*table, error) {
-	t := new(table)
+func parseTable(text string, k target.Kernel) (*table, error) {
+	t := &table{kernel: k}
 	for n, line := range strings.Split(text, "\n") {
 		if line == "" || line[0] == '#' {
 			continue
+		}
+		if of, rest, ok := strings.Cut(line, ": "); ok && (of == target.Sentry.String() || of == target.Linux.String()) {
+			if line = rest; of != k.String() {
+				continue
+			}
 		}
 		lines, err := expandVector(line)
 		for _, l := range lines {
@@ -402,6 +421,8 @@ func (f *form) parseWord(w string) error {
 		f.bitImm = true
 	case "perhaps":
 		f.perhaps = true
+	case "landing":
+		f.landing = true
 	case "L0":
 		f.lens = len128
 	case "L1":

@@ -7,24 +7,17 @@ import (
 	"ub/target"
 )
 
-// WalkLimit bounds how far an access may lie from the address that the last access through the same register has proved: every
-// byte touched lies in [w-WalkLimit, w+WalkLimit). Such a proof holds when the access has completed, but a processor may run
-// ahead behind one that is going to fault. Each access in flight then leads WalkLimit further at most; see docs/sfi.md, Speculation.
-const WalkLimit = 1 << 20
-
-// The guards are wide enough for this many accesses in flight, the first of them DispLimit outside: more than any processor has.
-const _ = uint((target.GuardSize-target.DispLimit)/WalkLimit - 4096)
-
 // kind says what is proved about a register.
 type kind uint8
 
 const (
 	unknown    kind = iota
-	isNum           // a number in [lo, hi], 0 <= lo <= hi < WindowSize: such a number is a sanitized address as it is
-	isWindow        // w + d: w sanitized, d in [lo, hi], both within +-DispLimit
-	isTouched       // w + d: an access at w has completed, so that w lies in the window; d in [lo, hi], both within +-WalkLimit
-	isBase          // the host address of the window
-	isAbsolute      // the host address of the window + w + d, as isWindow: for string instructions
+	isNum           // a number in [lo, hi], 0 <= lo <= hi < machine.numbers: such a number is a sanitized address as it is
+	isWindow        // w + d: w sanitized, d in [lo, hi], both within reach
+	isTouched       // w + d: an access at w has completed, so that w is the program's; d in [lo, hi], both within reach
+	isBase          // the host address of the window (Sentry only)
+	isAbsolute      // the host address of the window + w + d, as isWindow: for string instructions (Sentry only)
+	numKinds
 )
 
 // value is what is proved about the 64 bits of one register. The zero value is unknown.
@@ -33,27 +26,20 @@ type value struct {
 	kind   kind
 }
 
-// state is what is proved about all registers at one place. RSP's element stays unknown: RSP is never an operand.
+// state is what is proved about all registers at one place. RSP's element stays unknown: RSP is never an operand. So does
+// RBP's where it is reserved.
 type state [16]value
 
-func num(lo, hi int64) value {
-	if lo < 0 || hi >= target.WindowSize {
+func (m *machine) num(lo, hi int64) value {
+	if lo < 0 || hi >= m.numbers {
 		return value{}
 	}
 	return value{lo, hi, isNum}
 }
 
-// reach is how far from a value of this kind's w a byte may lie.
-func (k kind) reach() int64 {
-	if k == isTouched {
-		return WalkLimit
-	}
-	return target.DispLimit
-}
-
 // near makes a value of kind isWindow, isTouched or isAbsolute.
-func near(k kind, lo, hi int64) value {
-	if lo < -k.reach() || hi > k.reach() {
+func (m *machine) near(k kind, lo, hi int64) value {
+	if lo < -m.reach[k].below || hi > m.reach[k].above {
 		return value{}
 	}
 	return value{lo, hi, k}
@@ -68,17 +54,17 @@ func (v value) asWindow() value {
 }
 
 // add returns v + d.
-func (v value) add(d int64) value {
+func (m *machine) add(v value, d int64) value {
 	switch v.kind {
 	case isNum:
-		if n := num(v.lo+d, v.hi+d); n.kind == isNum {
+		if n := m.num(v.lo+d, v.hi+d); n.kind == isNum {
 			return n
 		}
-		return near(isWindow, d, d)
+		return m.near(isWindow, d, d)
 	case isBase:
-		return near(isAbsolute, d, d)
+		return m.near(isAbsolute, d, d)
 	case isWindow, isTouched, isAbsolute:
-		return near(v.kind, v.lo+d, v.hi+d)
+		return m.near(v.kind, v.lo+d, v.hi+d)
 	}
 	return value{}
 }
@@ -86,9 +72,9 @@ func (v value) add(d int64) value {
 // touched returns what is known about v when an access of v+d has completed. It does not ask where v was before: outside of
 // the window v+d would have faulted, if the access was allowed. What was known exactly reaches further than the new proof, and
 // is kept; so are numbers, which need none.
-func (v value) touched(d int64) value {
+func (m *machine) touched(v value, d int64) value {
 	if v.kind == isTouched || v.kind == isWindow && v.lo != v.hi {
-		if t := near(isTouched, -d, -d); t.kind == isTouched {
+		if t := m.near(isTouched, -d, -d); t.kind == isTouched {
 			return t
 		}
 	}
@@ -96,7 +82,7 @@ func (v value) touched(d int64) value {
 }
 
 // join returns what is true of both a and b.
-func join(a, b value) value {
+func (m *machine) join(a, b value) value {
 	if a == b {
 		return a
 	}
@@ -107,7 +93,7 @@ func join(a, b value) value {
 	switch {
 	case a.kind == isTouched && b.kind == isWindow, a.kind == isWindow && b.kind == isTouched:
 		// A sanitized address is as good as one that was accessed, but not the other way around.
-		return near(isTouched, lo, hi)
+		return m.near(isTouched, lo, hi)
 	case a.kind != b.kind || a.kind == unknown:
 		return value{}
 	}
@@ -122,13 +108,13 @@ func (in *inst) reads(slot int32) bool {
 // step moves s over one accepted instruction. Whatever may be written becomes unknown; only the forms with an effect in
 // forms.txt leave something known, and only in their destination. An access tells something about its base, unless this is
 // written: then about nothing, since what was the base is gone.
-func (s *state) step(in *inst) {
-	v := s.result(in)
-	if in.sure && in.gs && in.base < 16 && in.index == regNone {
-		s[in.base] = s[in.base].touched(int64(in.disp))
+func (s *state) step(m *machine, in *inst) {
+	v := s.result(m, in)
+	if in.sure && in.program && in.base < 16 && in.index == regNone {
+		s[in.base] = m.touched(s[in.base], int64(in.disp))
 	}
-	for m := in.clobber; m != 0; m &= m - 1 {
-		s[bits.TrailingZeros16(m)] = value{}
+	for c := in.clobber; c != 0; c &= c - 1 {
+		s[bits.TrailingZeros16(c)] = value{}
 	}
 	if in.dst != regNone {
 		s[in.dst] = v
@@ -137,49 +123,49 @@ func (s *state) step(in *inst) {
 
 // result returns what is known about in's destination after it. Writes of 16 bits keep the upper bits: nothing is known
 // then. Writes of 32 bits clear them (Intel SDM volume 1, 3.4.1.1).
-func (s *state) result(in *inst) value {
+func (s *state) result(m *machine, in *inst) value {
 	if in.form.fx == fxNone || in.osz == 2 {
 		return value{}
 	}
 	wide := in.osz == 8
 	unknown32 := value{}
 	if !wide {
-		unknown32 = num(0, 1<<32-1)
+		unknown32 = m.num(0, 1<<32-1)
 	}
 	switch in.form.fx {
 	case fxCopy:
 		switch {
-		case in.hasMem && wide && in.reads(target.SlotBase):
+		case in.hasMem && wide && in.reads(target.SlotBase) && m.kernel == target.Sentry:
 			return value{kind: isBase}
 		case in.hasMem && wide && in.reads(target.SlotFSBase):
-			return num(0, target.WindowSize-1)
+			return m.num(0, m.numbers-1)
 		case in.src != regNone && (wide || s[in.src].kind == isNum && s[in.src].hi < 1<<32):
 			return s[in.src]
 		}
 		return unknown32
 	case fxImm:
 		if wide {
-			return num(in.imm, in.imm)
+			return m.num(in.imm, in.imm)
 		}
-		return num(int64(uint32(in.imm)), int64(uint32(in.imm)))
+		return m.num(int64(uint32(in.imm)), int64(uint32(in.imm)))
 	case fxZext:
-		return num(0, 1<<(8*in.form.ops[1].bytes(0))-1)
+		return m.num(0, 1<<(8*in.form.ops[1].bytes(0))-1)
 	case fxPext:
 		if wide && in.reads(target.SlotTagMask) {
-			return num(0, 1<<bits.OnesCount64(target.TagMask)-1)
+			return m.num(0, m.maxTag)
 		}
 	case fxPdep:
 		if wide && in.reads(target.SlotAddrMask) {
-			return near(isWindow, 0, 0)
+			return m.near(isWindow, 0, 0)
 		}
 	case fxLea:
 		if !wide {
 			return unknown32
 		}
-		return s.sum(in)
+		return s.sum(m, in)
 	case fxPlus, fxMinus, fxPlus1, fxMinus1:
 		if wide && in.dst != regNone {
-			return s[in.dst].add(in.summand())
+			return m.add(s[in.dst], in.summand())
 		}
 	}
 	return value{}
@@ -200,15 +186,15 @@ func (in *inst) summand() int64 {
 }
 
 // sum returns the value of a 64-bit lea: a known register plus displacement, or the window's base plus a sanitized address.
-func (s *state) sum(in *inst) value {
+func (s *state) sum(m *machine, in *inst) value {
 	d := int64(in.disp)
 	switch {
 	case in.base == regRIP:
 		return value{}
 	case in.index == regNone && in.base == regNone:
-		return num(d, d)
+		return m.num(d, d)
 	case in.index == regNone:
-		return s[in.base].add(d)
+		return m.add(s[in.base], d)
 	case in.base == regNone || in.scale != 1:
 		return value{}
 	}
@@ -217,7 +203,7 @@ func (s *state) sum(in *inst) value {
 		x, y = y, x
 	}
 	if x.kind == isWindow && y.kind == isBase {
-		return near(isAbsolute, x.lo+d, x.hi+d)
+		return m.near(isAbsolute, x.lo+d, x.hi+d)
 	}
 	return value{}
 }

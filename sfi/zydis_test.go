@@ -28,7 +28,7 @@ type zFacts struct {
 	mnemonic  string
 	writes    uint16     // general registers, in part or perhaps
 	highByte  bool       // AH, BH, CH or DH is an operand
-	rsp       bool       // RSP is a register operand, hidden ones included
+	rsp, rbp  bool       // RSP, RBP is a register operand, hidden ones included
 	other     []uint32   // registers that are neither general nor flags nor RIP nor vector registers
 	vec       target.Vec // level of the vector registers
 	vexOrEVEX bool
@@ -105,7 +105,7 @@ func (z *zydis) facts(code []byte) (f zFacts, ok bool) {
 				continue
 			}
 			f.highByte = f.highByte || high
-			f.rsp = f.rsp || n == 4
+			f.rsp, f.rbp = f.rsp || n == 4, f.rbp || n == 5
 			if o.actions&zWrite != 0 {
 				f.writes |= 1 << n
 			}
