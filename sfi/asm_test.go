@@ -3,14 +3,16 @@ package sfi
 import (
 	"encoding/binary"
 	"math/rand/v2"
+	"slices"
 
 	"ub/target"
 )
 
 // asm writes blobs for the tests: only what the contract's sequences need, encoded one way.
 type asm struct {
-	code  []byte
-	fixes []fix
+	kernel target.Kernel
+	code   []byte
+	fixes  []fix
 }
 
 type fix struct{ at, label int }
@@ -57,7 +59,7 @@ func (a *asm) mem(gs, lock bool, width int, opcode []byte, reg, base int, disp i
 	if lock {
 		a.raw(0xf0)
 	}
-	if gs {
+	if gs && a.kernel == target.Sentry {
 		a.raw(0x65)
 	}
 	if width == 2 {
@@ -115,11 +117,19 @@ func (a *asm) step(how, reg int, d int32) {
 // touch checks the tag of src.
 func (a *asm) touch(t, src int) {
 	a.bmi(2, t, src, target.SlotTagMask)
+	if a.kernel == target.Linux {
+		a.raw(0x48|byte(t>>3)<<2|byte(t>>3)<<1, 0x8b, 0x44|byte(t&7)<<3, 0xc5|byte(t&7)<<3, target.LinuxTouch)
+		return
+	}
 	a.raw(0x48|byte(t>>3)<<2|byte(t>>3)<<1, 0x8b, 0x84|byte(t&7)<<3, 0xc4|byte(t&7)<<3)
 	a.code = binary.LittleEndian.AppendUint32(a.code, target.SlotTouch)
 }
 
 func (a *asm) poll(t int) {
+	if a.kernel == target.Linux {
+		a.mem(false, false, 4, []byte{0x8b}, t, rbp, target.LinuxPollDisp)
+		return
+	}
 	a.mem(false, false, 4, []byte{0x8b}, t, rsp, target.PollDisp)
 }
 
@@ -127,6 +137,9 @@ func (a *asm) poll(t int) {
 func (a *asm) vector(r *rand.Rand, base int, disp int8) {
 	b := byte(base >> 3)
 	mem := func(prefix ...byte) { // behind the opcode: reg 0-7, base, 8 bits
+		if a.kernel == target.Linux {
+			prefix = prefix[1:] // GS
+		}
 		a.raw(prefix...)
 		a.raw(0x40 | byte(r.IntN(8))<<3 | byte(base&7))
 		if base&7 == 4 {
@@ -167,7 +180,7 @@ func (a *asm) jump(label int, opcode ...byte) {
 
 func (a *asm) exit(s target.Sym) {
 	a.raw(0xe9)
-	a.code = binary.LittleEndian.AppendUint32(a.code, uint32(testEnv.Syms[s]-(testBase+uint64(len(a.code))+4)))
+	a.code = binary.LittleEndian.AppendUint32(a.code, uint32(envs[a.kernel].Syms[s]-(bases[a.kernel]+uint64(len(a.code))+4)))
 }
 
 func (a *asm) link(labels []int) {
@@ -178,18 +191,25 @@ func (a *asm) link(labels []int) {
 
 // randomBlob makes a blob of the kind that a translator makes: blocks with sanitized accesses, slots, polls at the heads
 // of loops, inline caches, string instructions, exits. Most are accepted, but not all: some use a register too late.
-func randomBlob(r *rand.Rand) (code []byte, entries []uint32) {
-	a := new(asm)
+func randomBlob(r *rand.Rand, k target.Kernel) (code []byte, entries []uint32) {
+	a := &asm{kernel: k}
 	blocks := 1 + r.IntN(5)
 	labels := make([]int, blocks)
 	free := []int{rax, rcx, rdx, rbx, rsi, rdi, rbp, r8, r9, r10, r11}
+	const slots = 8 // that may be written
+	if k == target.Linux {
+		free = slices.DeleteFunc(free, func(r int) bool { return r == rbp })
+	}
 	reserved := []int{r12, r13, r14, r15}
 	pick := func(from []int) int { return from[r.IntN(len(from))] }
 	for b := range blocks {
-		labels[b] = len(a.code)
 		if b == 0 || r.IntN(3) == 0 {
 			entries = append(entries, uint32(len(a.code)))
+			if k == target.Linux {
+				a.raw(0xf3, 0x0f, 0x1e, 0xfa)
+			}
 		}
+		labels[b] = len(a.code)
 		a.poll(pick(reserved))
 		for range r.IntN(8) {
 			w := pick(reserved)
@@ -206,8 +226,8 @@ func randomBlob(r *rand.Rand) (code []byte, entries []uint32) {
 					a.mem(true, false, []int{2, 4, 8}[r.IntN(3)], op, pick(free), w, int32(r.IntN(256)-128))
 				}
 			case 3:
-				a.store(p, int32(r.IntN(8)*8))
-				a.load(pick(free), int32(r.IntN(8)*8))
+				a.store(p, int32(r.IntN(slots)*8))
+				a.load(pick(free), int32(r.IntN(slots)*8))
 			case 4:
 				a.load(w, target.SlotFSBase)
 				a.mem(true, false, 8, []byte{0x8b}, p, w, 0x28)
@@ -225,11 +245,16 @@ func randomBlob(r *rand.Rand) (code []byte, entries []uint32) {
 				a.raw(0xe3, 0x00)
 				a.mov(rcx, r15)
 			case 8:
-				a.sanitize(r12, rdi)
-				a.load(r13, target.SlotBase)
-				a.sum(rdi, r12, r13)
-				a.sanitize(r14, rsi)
-				a.sum(rsi, r13, r14)
+				if k == target.Linux {
+					a.sanitize(rdi, rdi)
+					a.sanitize(rsi, rsi)
+				} else {
+					a.sanitize(r12, rdi)
+					a.load(r13, target.SlotBase)
+					a.sum(rdi, r12, r13)
+					a.sanitize(r14, rsi)
+					a.sum(rsi, r13, r14)
+				}
 				a.raw(0x0f, 0xb7, 0xc9) // movzx ecx, cx
 				a.raw([][]byte{{0xf3, 0xa4}, {0xf3, 0x48, 0xa5}, {0xaa}, {0xf3, 0xab}}[r.IntN(4)]...)
 			case 9:

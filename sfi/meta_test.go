@@ -244,7 +244,7 @@ func variations(code []byte) [][]byte {
 
 // TestBounded verifies large blobs of the kinds that could make the dataflow slow, and counts its steps.
 func TestBounded(t *testing.T) {
-	for name, code := range largeBlobs(1 << 16) {
+	for name, code := range largeBlobs(1<<16, target.Sentry) {
 		var v verifier
 		best := time.Hour
 		for range 5 {
@@ -277,11 +277,11 @@ func largeExit(at int) []byte {
 }
 
 // largeBlobs makes blobs of about size bytes.
-func largeBlobs(size int) map[string][]byte {
+func largeBlobs(size int, k target.Kernel) map[string][]byte {
 	blobs := map[string][]byte{}
 	add := func(name string, code []byte) { blobs[name] = append(code, largeExit(len(code))...) }
 
-	plain := new(asm)
+	plain := &asm{kernel: k}
 	for len(plain.code) < size {
 		plain.sanitize(r12, rax)
 		plain.mem(true, false, 8, []byte{0x8b}, rbx, r12, 8)
@@ -289,24 +289,24 @@ func largeBlobs(size int) map[string][]byte {
 	}
 	add("straight code", plain.code)
 
-	branchy := new(asm)
+	branchy := &asm{kernel: k}
 	for len(branchy.code) < size {
 		branchy.raw(0x74, 0x00)
 	}
 	add("a branch in each instruction", branchy.code)
 
 	// Each loop head is reached again, with something else in one register, from some loop behind it.
-	loops, r := new(asm), rand.New(rand.NewPCG(10, 11))
+	loops, r := &asm{kernel: k}, rand.New(rand.NewPCG(10, 11))
 	var labels []int
 	for reg := range 15 {
-		if reg != rsp {
+		if reg != rsp && reg != rbp {
 			loops.sanitize(reg, reg)
 		}
 	}
 	for i := 0; len(loops.code) < size; i++ {
 		labels = append(labels, len(loops.code))
 		loops.poll(r15)
-		if reg := r.IntN(15); reg != rsp {
+		if reg := r.IntN(15); reg != rsp && reg != rbp {
 			loops.lea(reg, reg, int32(r.IntN(1000)))
 		}
 		loops.jump(r.IntN(i+1), 0x0f, 0x85)
@@ -314,11 +314,11 @@ func largeBlobs(size int) map[string][]byte {
 	loops.link(labels)
 	add("loops in loops", loops.code)
 
-	far := new(asm)
+	far := &asm{kernel: k}
 	labels = nil
 	far.poll(r15)
 	for r := range 16 {
-		if r != rsp {
+		if r != rsp && r != rbp {
 			far.sanitize(r, r)
 		}
 	}
@@ -485,7 +485,7 @@ func BenchmarkVerify(b *testing.B) {
 		small.mem(true, false, 8, []byte{0x8b}, rbx, r12, 8)
 		small.reg(8, []byte{0x01}, rbx, rcx)
 	}
-	blobs := largeBlobs(1 << 16)
+	blobs := largeBlobs(1<<16, target.Sentry)
 	blobs["100 instructions"] = append(small.code, largeExit(len(small.code))...)
 	for name, code := range blobs {
 		b.Run(name, func(b *testing.B) {

@@ -5,19 +5,22 @@ import (
 	"encoding/hex"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
+
+	"ub/target"
 )
 
 // judge verifies a blob and, if it is accepted, asks the oracle.
-func judge(t testing.TB, z *zydis, r *rand.Rand, code []byte, entries []uint32) (accepted bool) {
+func judge(t testing.TB, z *zydis, r *rand.Rand, code []byte, entries []uint32, k target.Kernel) (accepted bool) {
 	t.Helper()
-	if Verify(code, testBase, entries, testEnv) != nil {
+	if Verify(code, bases[k], entries, envs[k]) != nil {
 		return false
 	}
 	if z == nil {
 		return true
 	}
-	o := oracle{z: z, code: code, base: testBase, entries: entries, env: testEnv, rng: r}
+	o := oracle{z: z, code: code, base: bases[k], entries: entries, env: envs[k], rng: r}
 	if err := o.check(); err != nil {
 		t.Fatalf("accepted, but the oracle says %v\ncode %s\nentries %d", err, hex.EncodeToString(code), entries)
 	}
@@ -83,6 +86,15 @@ func mutate(r *rand.Rand, code []byte) []byte {
 
 // TestMutants changes valid blobs in small ways. What is still accepted must satisfy the oracle.
 func TestMutants(t *testing.T) {
+	for k := range target.NumKernels {
+		t.Run(k.String(), func(t *testing.T) {
+			t.Parallel()
+			testMutants(t, k)
+		})
+	}
+}
+
+func testMutants(t *testing.T, k target.Kernel) {
 	z := needZydis(t)
 	r := rand.New(rand.NewPCG(3, 4))
 	mutants, accepted := 0, 0
@@ -92,13 +104,13 @@ func TestMutants(t *testing.T) {
 			return
 		}
 		mutants++
-		if judge(t, z, r, m, entries) {
+		if judge(t, z, r, m, entries, k) {
 			accepted++
 		}
 	}
 	var blobs []*testCase
 	for _, c := range corpus(t) {
-		if c.want == "ok" && c.where[:len("testdata/policy")] == "testdata/policy" && c.base == testBase && len(c.code) < 200 {
+		if c.want == "ok" && c.kernel == k && strings.Contains(c.where, ".cases:") && c.base == bases[k] && len(c.code) < 200 {
 			blobs = append(blobs, c)
 		}
 	}
@@ -124,8 +136,8 @@ func TestMutants(t *testing.T) {
 	mutants, accepted = 0, 0
 	valid := 0
 	for range 7000 {
-		code, entries := randomBlob(r)
-		if !judge(t, z, r, code, entries) {
+		code, entries := randomBlob(r, k)
+		if !judge(t, z, r, code, entries, k) {
 			continue
 		}
 		valid++
@@ -180,11 +192,11 @@ func TestClobber(t *testing.T) {
 			switch {
 			case err == nil && !writes:
 				kept++
-				judge(t, z, r, a.code, []uint32{0})
+				judge(t, z, r, a.code, []uint32{0}, target.Sentry)
 			case err == nil:
 				safe++
 				for range 5 {
-					judge(t, z, r, a.code, []uint32{0})
+					judge(t, z, r, a.code, []uint32{0}, target.Sentry)
 				}
 			case reg == rcx && !writes && (f.mnemonic[:4] == "movs" || f.mnemonic[:4] == "stos"):
 				// The verifier forgets rcx even without rep.
@@ -201,29 +213,39 @@ func TestClobber(t *testing.T) {
 // FuzzVerify looks for a blob that is accepted and breaks the policy in the oracle's eyes, for panics, and for
 // differences between Verify and Explain.
 func FuzzVerify(f *testing.F) {
-	for _, c := range corpus(f) {
-		if len(c.code) < 1000 && c.base == testBase {
-			f.Add(c.code, uint16(0))
-		}
-	}
-	r := rand.New(rand.NewPCG(5, 6))
-	for range 50 {
-		code, entries := randomBlob(r)
-		f.Add(code, uint16(entries[len(entries)-1]))
-	}
+	addSeeds(f)
 	z, _ := loadZydis()
-	f.Fuzz(func(t *testing.T, code []byte, entry uint16) {
+	f.Fuzz(func(t *testing.T, code []byte, entry uint16, linux bool) {
 		if len(code) > 4096 {
 			return
 		}
+		k := target.Sentry
+		if linux {
+			k = target.Linux
+		}
 		entries := []uint32{0, uint32(entry)}
-		accepted := judge(t, z, rand.New(rand.NewPCG(uint64(entry), uint64(len(code)))), code, entries)
+		accepted := judge(t, z, rand.New(rand.NewPCG(uint64(entry), uint64(len(code)))), code, entries, k)
 		clean := true
-		for _, l := range Explain(code, testBase, entries, testEnv) {
+		for _, l := range Explain(code, bases[k], entries, envs[k]) {
 			clean = clean && l.Err == nil
 		}
 		if accepted != clean {
 			t.Fatalf("Verify accepts: %v, Explain: %v\ncode %x", accepted, clean, code)
 		}
 	})
+}
+
+// addSeeds adds the corpora and random blobs.
+func addSeeds(f *testing.F) {
+	for _, c := range corpus(f) {
+		if len(c.code) < 1000 && c.base == bases[c.kernel] {
+			f.Add(c.code, uint16(0), c.kernel == target.Linux)
+		}
+	}
+	r := rand.New(rand.NewPCG(5, 6))
+	for i := range 100 {
+		k := target.Kernel(i % int(target.NumKernels))
+		code, entries := randomBlob(r, k)
+		f.Add(code, uint16(entries[len(entries)-1]), k == target.Linux)
+	}
 }

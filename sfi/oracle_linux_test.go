@@ -199,4 +199,3 @@ func (o *oracle) program(addr, size uint64) (faults bool, err error) {
 	}
 	return addr >= userEnd || last >= userEnd, nil
 }
-

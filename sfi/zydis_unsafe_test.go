@@ -118,14 +118,15 @@ var loadZydis = sync.OnceValues(func() (*zydis, error) {
 	return z, nil
 })
 
-// needZydis skips the test where the library is missing. Tests run one after the other: the buffers are shared.
+// needZydis returns a decoder of the test's own, and skips the test where the library is missing.
 func needZydis(t testing.TB) *zydis {
 	t.Helper()
 	z, err := loadZydis()
 	if err != nil {
 		t.Skipf("libZydis 4.0 (Debian: libzydis-dev) is needed to check the verifier against a second decoder: %v", err)
 	}
-	return z
+	own := *z
+	return &own
 }
 
 // decode fills z.inst and z.ops, and tells whether there is an instruction.

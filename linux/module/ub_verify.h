@@ -80,7 +80,8 @@ const char *ub_verify_rule_name(u32 rule);
  *        they run
  * @len: how many there are
  * @entries: offsets in @code at which it may be entered, with arbitrary
- *           contents of all registers but RSP and RBP
+ *           contents of all registers but RSP and RBP; they must not
+ *           change while this runs
  * @nentries: how many there are
  * @env: where the code will run
  * @workspace: memory to work in
