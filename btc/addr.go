@@ -79,9 +79,25 @@ func (t *translator) address(m *x86.Mem, size int) (ref memRef, stop string) {
 }
 
 // stack returns where [rsp+disp] is.
-func (t *translator) stack(disp int32) memRef {
-	l := t.sanitized(x86.RSP)
-	return memRef{l.n, l.delta + disp}
+func (t *translator) stack(disp int32) memRef { return t.off(x86.RSP, disp) }
+
+// off returns where [g+disp] is, disp being small. The register in it is pinned.
+func (t *translator) off(g x86.Reg, disp int32) memRef {
+	l := t.sanitized(g)
+	if ref := (memRef{l.n, l.delta + disp}); t.reaches(ref) {
+		return ref
+	}
+	t.release(l.n)
+	o := t.operand(g)
+	n := t.alloc()
+	t.e.lea(n, o.n, 0, 0, o.delta)
+	if o.n >= firstReserved {
+		t.release(o.n)
+	}
+	t.sanitize(n, n)
+	t.c.at(n).sane = true
+	t.c.san[g] = loc{n: n}
+	return memRef{n, disp}
 }
 
 // sanitized returns a pinned register that holds the sanitized value of program register g, less a distance.

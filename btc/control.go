@@ -376,13 +376,13 @@ func (t *translator) settleRSP() {
 		}
 	}
 	from := *t.c.at(l.n)
-	lo, hi := from.lo+l.delta, from.hi+l.delta
-	if lo < -maxDelta || hi > maxDelta {
+	to := from.bounds.at(l.delta)
+	if lo, hi := to.walk(); !to.known() || lo < -maxDelta || hi > maxDelta {
 		return
 	}
 	t.e.lea(n, l.n, 0, 0, l.delta)
 	t.c.drop(n)
-	*t.c.at(n) = resReg{sane: true, proven: true, lo: lo, hi: hi, touched: from.touched}
+	*t.c.at(n) = resReg{sane: true, proven: true, bounds: to}
 	t.c.val[x86.RSP], t.c.san[x86.RSP] = loc{n: n}, loc{n: n}
 	t.c.dirty |= dirty
 }

@@ -58,7 +58,10 @@ func meet(a, b *cache) cache {
 		r.sane = x.sane && y.sane
 		if r.sane {
 			r.proven = x.proven && y.proven
-			r.lo, r.hi, r.touched = min(x.lo, y.lo), max(x.hi, y.hi), x.touched || y.touched
+			r.bounds = x.bounds.and(y.bounds)
+			if !r.known() {
+				r.sane, r.proven = false, false
+			}
 		}
 		if x.konst && y.konst && x.value == y.value {
 			r.konst, r.value = true, x.value
@@ -92,7 +95,7 @@ func (c *cache) covers(s *cache) bool {
 // provides reports whether register m has, in c, all that register n has in s.
 func (c *cache) provides(m uint8, s *cache, n uint8) bool {
 	x, y := c.at(m), s.at(n)
-	if y.sane && (!x.sane || y.proven && !x.proven || x.lo < y.lo || x.hi > y.hi || x.touched && !y.touched) ||
+	if y.sane && (!x.sane || y.proven && !x.proven || !x.bounds.within(y.bounds)) ||
 		y.konst && (!x.konst || x.value != y.value) || y.fs && !x.fs ||
 		y.hasEA && (!x.hasEA || x.expr != y.expr || x.disp != y.disp) {
 		return false
@@ -122,7 +125,7 @@ func (c *cache) forEntry(k *rules) cache {
 		if l := c.san[x86.RSP]; l == (loc{n: n}) && sans&(1<<x86.RSP) != 0 {
 			out.san[x86.RSP] = l
 			out.at(n).sane = true
-			out.at(n).lo, out.at(n).hi, out.at(n).touched = min(r.lo, 0), max(r.hi, 0), r.touched
+			out.at(n).bounds = r.bounds.and(bounds{}) // which is what the stub establishes
 			continue
 		}
 		for _, v := range k.virtuals {
@@ -229,7 +232,11 @@ func (t *translator) edge(b *path.Block, conform bool) {
 		if j.limited {
 			// Addresses that get further away from what is known of them in each round would do so for ever.
 			for _, n := range allocOrder {
-				if x, y := c.at(n), j.state.at(n); x.sane && y.sane && (x.lo < y.lo || x.hi > y.hi) {
+				if x, y := c.at(n), j.state.at(n); x.sane && y.sane && !x.bounds.within(y.bounds) {
+					if x.also && !x.lost {
+						x.lost, x.lo, x.hi = true, 0, 0
+						continue
+					}
 					c.drop(n)
 				}
 			}
@@ -285,7 +292,7 @@ func (c *cache) distance(m uint8, s *cache, n uint8) (int32, bool) {
 func (c *cache) reach(m uint8, s *cache, n uint8) (int32, bool) {
 	d, ok := c.distance(m, s, n)
 	x, y := c.at(m), s.at(n)
-	if y.sane && (x.lo+d < y.lo || x.hi+d > y.hi || x.touched && !y.touched) {
+	if y.sane && !x.bounds.at(d).within(y.bounds) {
 		ok = false
 	}
 	return d, ok
@@ -315,8 +322,7 @@ func (t *translator) moved(n uint8, d int32) {
 	}
 	r := c.at(n)
 	r.disp += d
-	r.lo, r.hi = r.lo+d, r.hi+d
-	if r.lo < -walkLimit || r.hi > walkLimit {
+	if r.bounds = r.bounds.at(d); r.sane && !r.known() {
 		c.drop(n)
 	}
 }
@@ -360,7 +366,7 @@ func (t *translator) copyFacts(n, m uint8, d int32, s *cache) {
 	r := t.c.at(n)
 	*r = *t.c.at(m)
 	r.disp += d
-	r.lo, r.hi = r.lo+d, r.hi+d
+	r.bounds = r.bounds.at(d)
 	for g := range s.val {
 		if l := s.val[g]; l.n == n {
 			t.c.val[g] = l

@@ -45,10 +45,16 @@ func (t *translator) wantsStack(b *path.Block) bool {
 // low is how far below what is known of it stackReg may be at a label.
 func (k *rules) stackLow() int32 { return -int32(min(stackBound, k.walkBelow/2)) }
 
+// nearStack reports whether b is within what the convention allows.
+func (k *rules) nearStack(b bounds) bool {
+	lo, hi := b.walk()
+	return b.known() && lo >= k.stackLow() && hi <= stackBound
+}
+
 // stackReady reports whether stackReg is as the convention wants it.
 func (t *translator) stackReady() bool {
 	r := t.c.at(stackReg)
-	return t.c.san[x86.RSP] == loc{n: stackReg} && r.sane && r.lo >= t.k.stackLow() && r.hi <= stackBound
+	return t.c.san[x86.RSP] == loc{n: stackReg} && r.sane && t.k.nearStack(r.bounds)
 }
 
 // demandStack adds the convention to the state at a label.
@@ -60,7 +66,10 @@ func (t *translator) demandStack(s *cache) {
 		s.at(stackReg).sane = true
 	}
 	r := s.at(stackReg)
-	r.lo, r.hi, r.touched = t.k.stackLow(), stackBound, t.k.exact
+	r.bounds = bounds{lo: t.k.stackLow(), hi: stackBound}
+	if t.k.touches {
+		r.bounds = bounds{lost: true, also: true, tlo: t.k.stackLow(), thi: stackBound}
+	}
 }
 
 // settleStack establishes the convention. done says that the current instruction has had its effect, so nothing may fault
@@ -84,7 +93,7 @@ func (t *translator) settleStack(done bool) {
 	}()
 	l := c.saneOf(x86.RSP)
 	if l.ok() {
-		if r := c.at(l.n); r.lo+l.delta < t.k.stackLow() || r.hi+l.delta > stackBound {
+		if !t.k.nearStack(c.at(l.n).bounds.at(l.delta)) {
 			l = loc{} // too far from what is known
 		}
 	}
@@ -108,7 +117,7 @@ func (t *translator) settleStack(done bool) {
 			t.e.lea(stackReg, l.n, 0, 0, l.delta)
 		}
 		from := c.at(l.n)
-		*c.at(stackReg) = resReg{sane: true, proven: from.proven, touched: from.touched, lo: from.lo + l.delta, hi: from.hi + l.delta}
+		*c.at(stackReg) = resReg{sane: true, proven: from.proven, bounds: from.bounds.at(l.delta)}
 		c.san[x86.RSP] = loc{n: stackReg}
 		if val == l {
 			c.val[x86.RSP] = loc{n: stackReg}
@@ -145,7 +154,7 @@ func (t *translator) stepStack(step int32) bool {
 		return false
 	}
 	for _, d := range []int32{l.delta, l.delta + step} {
-		if r.lo+d < -walkLimit || r.hi+d > walkLimit {
+		if b := r.bounds.at(d); !b.known() {
 			return false
 		}
 	}

@@ -59,8 +59,8 @@ type translator struct {
 	c cache
 
 	order  []*path.Block
-	pos    []int // place in order, by block index
-	preds  []int // ways into a block, by block index
+	pos    []int  // place in order, by block index
+	preds  []int  // ways into a block, by block index
 	polls  []bool // backward jumps lead there
 	loops  []bool // from the end of a small loop, and not just because of the layout
 	stacks []bool // where the convention about stackReg applies, by block index
