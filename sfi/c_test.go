@@ -3,6 +3,7 @@ package sfi
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
@@ -19,7 +20,7 @@ import (
 // The verifier in C, linux/module, must give the same answers as this package. It is compiled with the compiler's
 // sanitizers and asked through a pipe.
 
-const cDir = "../linux/module"
+var cDir = cmp.Or(os.Getenv("SFI_C"), "../linux/module")
 
 // cVerifier is a running process of testdata/cverify.c.
 type cVerifier struct {

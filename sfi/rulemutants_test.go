@@ -12,35 +12,35 @@ import (
 // ruleMutants are wrong versions of the rules about walking: in this file, this text becomes that.
 var ruleMutants = []struct{ file, old, new string }{
 	// How far one may go.
-	{"value.go", "WalkLimit = 1 << 20", "WalkLimit = 1<<20 - 1"},
-	{"value.go", "if k == isTouched {", "if false {"},
-	{"value.go", "lo < -k.reach() || hi > k.reach()", "hi > k.reach()"},
-	{"value.go", "lo < -k.reach() || hi > k.reach()", "lo < -k.reach()"},
-	{"memory.go", "near(v.kind, lo, hi)", "near(isWindow, lo, hi)"},
+	{"machine.go", "WalkLimit = 1 << 20", "WalkLimit = 1<<20 - 1"},
+	{"machine.go", "span{WalkLimit, WalkLimit}", "span{target.DispLimit, target.DispLimit}"},
+	{"value.go", "lo < -m.reach[k].below || hi > m.reach[k].above", "hi > m.reach[k].above"},
+	{"value.go", "lo < -m.reach[k].below || hi > m.reach[k].above", "lo < -m.reach[k].below"},
+	{"memory.go", "m.near(v.kind, lo, hi)", "m.near(isWindow, lo, hi)"},
 	{"memory.go", "v.hi+int64(in.disp)+int64(in.msize)", "v.hi+int64(in.disp)"},
-	{"value.go", "return near(v.kind, v.lo+d, v.hi+d)", "return value{v.lo + d, v.hi + d, v.kind}"},
+	{"value.go", "return m.near(v.kind, v.lo+d, v.hi+d)", "return value{v.lo + d, v.hi + d, v.kind}"},
 	// What an access proves.
-	{"value.go", "near(isTouched, -d, -d)", "near(isTouched, d, d)"},
-	{"value.go", "near(isTouched, -d, -d)", "near(isTouched, 0, 0)"},
-	{"value.go", "near(isTouched, -d, -d)", "near(isWindow, -d, -d)"},
+	{"value.go", "m.near(isTouched, -d, -d)", "m.near(isTouched, d, d)"},
+	{"value.go", "m.near(isTouched, -d, -d)", "m.near(isTouched, 0, 0)"},
+	{"value.go", "m.near(isTouched, -d, -d)", "m.near(isWindow, -d, -d)"},
 	{"value.go", "t.kind == isTouched", "true"},
 	{"value.go", "v.kind == isTouched || v.kind == isWindow && v.lo != v.hi", "v.kind == isTouched"},
 	{"value.go", "v.kind == isTouched || v.kind == isWindow && v.lo != v.hi", "v.kind == isWindow && v.lo != v.hi"},
 	{"value.go", "v.kind == isTouched || v.kind == isWindow && v.lo != v.hi", "v.kind == isTouched || v.kind == isWindow"},
 	{"value.go", "v.kind == isTouched || v.kind == isWindow && v.lo != v.hi", "v.kind != unknown"},
 	// Which accesses prove something.
-	{"value.go", "if in.sure && in.gs", "if in.gs"},
-	{"value.go", "s[in.base] = s[in.base].touched(int64(in.disp))\n", "if t := s[in.base].touched(int64(in.disp)); t.kind == isTouched { defer func() { s[in.base] = t }() }\n"},
+	{"value.go", "if in.sure && in.program", "if in.program"},
+	{"value.go", "s[in.base] = m.touched(s[in.base], int64(in.disp))\n", "if t := m.touched(s[in.base], int64(in.disp)); t.kind == isTouched { defer func() { s[in.base] = t }() }\n"},
 	{"decode.go", "!in.form.perhaps && p.aaa == 0", "p.aaa == 0"},
 	{"decode.go", "!in.form.perhaps && p.aaa == 0", "!in.form.perhaps"},
 	{"table.go", "f.perhaps = true // the immediate", "f.perhaps = false // the immediate"},
 	{"table.go", "case \"perhaps\":\n\t\tf.perhaps = true", "case \"perhaps\":"},
 	// What a fact is good for, and what it is with another.
 	{"value.go", "if v.kind == isNum {\n\t\treturn value{0, 0, isWindow}", "if v.kind == isNum || v.kind == isTouched {\n\t\treturn value{0, 0, isWindow}"},
-	{"value.go", "return near(isTouched, lo, hi)", "return near(isWindow, lo, hi)"},
-	{"value.go", "return near(isTouched, lo, hi)", "return near(isTouched, a.lo, a.hi)"},
-	{"value.go", "return near(isTouched, lo, hi)", "return value{lo, hi, isTouched}"},
-	{"value.go", "return near(isTouched, lo, hi)", "return value{}"},
+	{"value.go", "return m.near(isTouched, lo, hi)", "return m.near(isWindow, lo, hi)"},
+	{"value.go", "return m.near(isTouched, lo, hi)", "return m.near(isTouched, a.lo, a.hi)"},
+	{"value.go", "return m.near(isTouched, lo, hi)", "return value{lo, hi, isTouched}"},
+	{"value.go", "return m.near(isTouched, lo, hi)", "return value{}"},
 	{"value.go", "a.kind == isTouched && b.kind == isWindow,", "a.kind == isTouched && b.kind != isTouched,"},
 	{"value.go", "x.kind == isWindow && y.kind == isBase", "(x.kind == isWindow || x.kind == isTouched) && y.kind == isBase"},
 	// Sums.
@@ -48,10 +48,122 @@ var ruleMutants = []struct{ file, old, new string }{
 	{"value.go", "\t\treturn 1\n", "\t\treturn 0\n"},
 	{"value.go", "\t\treturn -1\n", "\t\treturn 0\n"},
 	{"value.go", "if wide && in.dst != regNone {", "if in.dst != regNone {"},
-	{"value.go", "s[in.dst].add(in.summand())", "s[in.dst]"},
+	{"value.go", "m.add(s[in.dst], in.summand())", "s[in.dst]"},
 	// Loops.
 	{"flow.go", "s[r], h.changes[r] = whole, 0", "s[r] = value{}"},
 	{"flow.go", "s[r] = value{}", ""},
+	// Linux.
+	{"machine.go", "LinuxWalkBelow = 512", "LinuxWalkBelow = 511"},
+	{"machine.go", "span{LinuxWalkBelow, WalkLimit}", "span{LinuxWalkBelow + 1, WalkLimit}"},
+	{"machine.go", "span{LinuxWalkBelow, WalkLimit}", "span{WalkLimit, WalkLimit}"},
+	{"machine.go", "span{LinuxWalkBelow, WalkLimit}", "span{LinuxWalkBelow, WalkLimit + 1}"},
+	{"machine.go", "span{target.LinuxBelow, target.LinuxAbove}", "span{target.LinuxBelow + 1, target.LinuxAbove}"},
+	{"machine.go", "span{target.LinuxBelow, target.LinuxAbove}", "span{target.LinuxBelow - 1, target.LinuxAbove}"},
+	{"machine.go", "span{target.LinuxBelow, target.LinuxAbove}", "span{target.LinuxBelow, target.LinuxAbove + 1}"},
+	{"machine.go", "span{target.LinuxBelow, target.LinuxAbove}", "span{target.LinuxBelow, target.LinuxAbove - 1}"},
+	{"machine.go", "1 << target.LinuxAddrBits", "1 << (target.LinuxAddrBits + 1)"},
+	{"machine.go", "1 << target.LinuxAddrBits", "1<<target.LinuxAddrBits - 1"},
+	{"machine.go", "slots: target.LinuxSlotsEnd", "slots: target.SlotsEnd"},
+	{"machine.go", "1<<bits.OnesCount64(target.LinuxTagMask) - 1", "1 << bits.OnesCount64(target.LinuxTagMask)"},
+	{"machine.go", "m.poll.base, m.poll.disp = regRBP", "m.poll.base, m.poll.disp = regRSP"},
+	{"decode.go", "if reg == regRBP && r.linux {", "if reg == regRBP && r.linux && o.write {"},
+	{"decode.go", "if reg == regRBP && r.linux {", "if reg == regRBP && r.linux && !o.write {"},
+	{"decode.go", "in.msize != 0 && in.base != regRSP && in.base != regRBP", "in.msize != 0 && in.base != regRSP"},
+	{"decode.go", "in.index == regRBP || in.base == regRBP", "in.base == regRBP"},
+	{"decode.go", "in.index == regRBP || in.base == regRBP && in.msize == 0", "in.index == regRBP"},
+	{"decode.go", "if r.linux {\n\t\t\t\treturn 0, refuse(r.start, RuleSegment", "if false {\n\t\t\t\treturn 0, refuse(r.start, RuleSegment"},
+	{"control.go", "!in.form.landing", "false"},
+	{"memory.go", "v, want = v.asWindow(), isWindow", "v, want = v.asWindow(), v.kind"},
+	{"memory.go", "m.near(want, v.lo, v.hi+extent)", "m.near(want, v.lo, v.hi)"},
+	{"memory.go", "in.osz < 4 || in.scale != 8", "in.scale != 8"},
+	{"memory.go", "in.osz < 4 || in.scale != 8", "in.osz < 4"},
+	{"memory.go", "in.base != m.touch.base || in.disp != m.touch.disp", "in.disp != m.touch.disp"},
+	{"memory.go", "in.base != m.touch.base || in.disp != m.touch.disp", "in.base != m.touch.base"},
+	{"memory.go", "in.form.fx != fxCopy || in.mwrite || in.osz < 4", "in.form.fx != fxCopy || in.osz < 4"},
+	{"memory.go", "in.form.fx != fxCopy || in.mwrite || in.osz < 4", "in.mwrite || in.osz < 4"},
+	{"sfi.go", "v.base < 0xffff<<48|1<<47 || ", ""},
+	{"sfi.go", " || v.base >= -n)", ")"},
+}
+
+// cMutants are wrong versions of the verifier in C.
+var cMutants = []struct{ file, old, new string }{
+	{"ub_flow.c", "lo >= -UB_WINDOW_BELOW", "lo >= -UB_WINDOW_BELOW - 1"},
+	{"ub_flow.c", "hi <= UB_WINDOW_ABOVE", "hi <= UB_WINDOW_ABOVE + 1"},
+	{"ub_flow.c", "lo >= -UB_TOUCHED_BELOW", "lo >= -UB_TOUCHED_BELOW - 1"},
+	{"ub_flow.c", "hi <= UB_TOUCHED_ABOVE", "hi <= UB_TOUCHED_ABOVE + 1"},
+	{"ub_flow.c", "v.kind == UB_WINDOW && v.lo != v.hi", "v.kind == UB_WINDOW"},
+	{"ub_flow.c", "return near_value(UB_TOUCHED, lo, hi);", "return near_value(UB_WINDOW, lo, hi);"},
+	{"ub_flow.c", "v.hi < (s64)1 << 32", "1"},
+	{"ub_flow.c", "return number(0, f->ops[1].size == 'b' ? 0xff : 0xffff);", "return number(0, 0xffff);"},
+	{"ub_flow.c", "if (in->osz == 2)\n\t\treturn unknown();", ""},
+	{"ub_flow.c", "-in->imm :", "in->imm :"},
+	{"ub_flow.c", "if (in->clobber >> i & 1)", "if (in->clobber >> i & 1 && i != 2)"},
+	{"ub_flow.c", "++h->changes[r] <= UB_PATIENCE", "++h->changes[r] < UB_PATIENCE"},
+	{"ub_flow.c", "\t\t\t*x = whole;\n\t\t\th->changes[r] = 0;", "\t\t\t*x = whole;"},
+	{"ub_flow.c", "v->steps > (u64)UB_MAX_STEPS", "v->steps > 2 * (u64)UB_MAX_STEPS"},
+	{"ub_flow.c", "n > v->visiting)", "n != v->visiting)"},
+	{"ub_flow.c", "ub_form(last)->flow != UB_JMP && n + 1", "ub_form(last)->flow == UB_NEXT && n + 1"},
+	{"ub_flow.c", "d % 8 + size > 8", "d % 8 + size > 16"},
+	{"ub_flow.c", "in->osz < 4 || in->scale", "in->scale"},
+	{"ub_flow.c", "v.hi > UB_MAX_TAG", "v.hi > 2"},
+	{"ub_flow.c", "extent *= v.hi;", ""},
+	{"ub_flow.c", "v = as_window(s->r[UB_RSI]);", "v = as_window(s->r[UB_RDI]);"},
+	{"ub_flow.c", "s->r[UB_RDI]);\n\tif (v.kind != UB_WINDOW ||", "s->r[UB_RDI]);\n\tif ("},
+	{"ub_verify.c", "in->imm <= in->off &&", "in->imm < in->off &&"},
+	{"ub_verify.c", "in->len == 5 &&", ""},
+	{"ub_verify.c", "== addr && addr", "== addr"},
+	{"ub_verify.c", "env->base < upper ||", ""},
+	{"ub_verify.c", "env->base >= -(u64)len", "env->base > -(u64)len"},
+	{"ub_verify.c", "|| t > i)", "|| t >= i)"},
+	{"ub_verify.c", "f->vec > v->env->vec", "0"},
+	{"ub_verify.c", " ||\n\t\t    !(ub_form(&v->insts[v->at[e]])->flags & UB_F_LANDING)", ""},
+	{"ub_verify.c", " ||\n\t\t    (f->flags & UB_F_LOCKS && in->flags & UB_I_MEM)", ""},
+	{"ub_decode.c", "if (reg == UB_RBP)", "if (reg == UB_RBP && o->write)"},
+	{"ub_decode.c", "reg -= 4;", ";"},
+	{"ub_decode.c", "d * in->msize", "d"},
+	{"ub_decode.c", "in->index == UB_RBP ||", ""},
+	{"ub_decode.c", "!p->aaa)", "1)"},
+	{"ub_decode.c", "(16 << p->l) / o->part", "16 << p->l"},
+	{"ub_opcode.c", "!p->aaa)", "0)"},
+	{"ub_opcode.c", "if (p->p66 && p->w)", "if (0)"},
+	{"ub_opcode.c", "maps > 3)\n\t\treturn UB_RULE_FORM;\n\tr->space = UB_SPACE_VEX", "maps > 2)\n\t\treturn UB_RULE_FORM;\n\tr->space = UB_SPACE_VEX"},
+	{"ub_opcode.c", "b[0] & 8 ||", ""},
+	{"ub_opcode.c", "case 0x64: case 0x65:\n\t\t\treturn", "case 0x64:\n\t\t\treturn"},
+}
+
+// TestCRuleMutants checks that the comparison with Go notices each of these mutants. On demand, as TestRuleMutants.
+func TestCRuleMutants(t *testing.T) {
+	if os.Getenv("SFI_RULES") == "" {
+		t.Skip("SFI_RULES is not set")
+	}
+	files, _ := filepath.Glob(cDir + "/ub_*.[ch]")
+	for _, m := range cMutants {
+		dir := t.TempDir()
+		for _, f := range files {
+			text, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if filepath.Base(f) == m.file {
+				if strings.Count(string(text), m.old) != 1 {
+					t.Errorf("%s does not have %q once", m.file, m.old)
+				}
+				text = []byte(strings.Replace(string(text), m.old, m.new, 1))
+			}
+			if err := os.WriteFile(filepath.Join(dir, filepath.Base(f)), text, 0o666); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cmd := exec.Command("go", "test", "-vet=off", "-count=1", "-run=^(TestCVerifier|TestCLarge|TestCEffects|TestCMutants|TestCSweep)$", ".")
+		cmd.Env = append(os.Environ(), "SFI_RULES=", "SFI_C="+dir)
+		out, err := cmd.CombinedOutput()
+		switch {
+		case err == nil:
+			t.Errorf("%s: %q could as well be %q", m.file, m.old, m.new)
+		case !strings.Contains(string(out), "Go says"):
+			t.Errorf("%s: %q: %s", m.file, m.new, out)
+		}
+	}
 }
 
 // TestRuleMutants checks that the corpus notices each of these mutants: what it asserts is the rule, and no other one. It
