@@ -28,7 +28,7 @@ func (t *translator) prove(ref memRef) {
 		return
 	}
 	switch {
-	case r.konst || r.fs || ref.disp > walkLimit || ref.disp < -walkLimit:
+	case r.konst || r.fs || int64(ref.disp) > t.k.walkBelow || ref.disp < -walkLimit:
 	case t.k.touches:
 		r.also, r.tlo, r.thi = true, -ref.disp, -ref.disp
 	default:

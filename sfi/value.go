@@ -106,7 +106,7 @@ func (v value) walk() (lo, hi int64) {
 func (m *machine) touched(v value, d int64) value {
 	t := m.near(isTouched, -d, -d)
 	switch {
-	case t.kind == unknown:
+	case t.kind == unknown, d > m.walkBelow: // too far above to get back from there
 		return v
 	case v.kind == isWindow && m.both:
 		return v.and(t)

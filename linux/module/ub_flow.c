@@ -98,6 +98,8 @@ static struct ub_value touched(struct ub_value v, s64 d)
 {
 	struct ub_value t = near_value(UB_TOUCHED, -d, -d);
 
+	if (d > UB_WALK_BELOW)	/* too far above to get back from there */
+		return v;
 	if (v.kind == UB_WINDOW)
 		return both(v, t);
 	return v.kind == UB_TOUCHED && t.kind == UB_TOUCHED ? t : v;
