@@ -79,9 +79,25 @@ func (t *translator) address(m *x86.Mem, size int) (ref memRef, stop string) {
 }
 
 // stack returns where [rsp+disp] is.
-func (t *translator) stack(disp int32) memRef {
-	l := t.sanitized(x86.RSP)
-	return memRef{l.n, l.delta + disp}
+func (t *translator) stack(disp int32) memRef { return t.off(x86.RSP, disp) }
+
+// off returns where [g+disp] is, disp being small. The register in it is pinned.
+func (t *translator) off(g x86.Reg, disp int32) memRef {
+	l := t.sanitized(g)
+	if ref := (memRef{l.n, l.delta + disp}); t.reaches(ref) {
+		return ref
+	}
+	t.release(l.n)
+	o := t.operand(g)
+	n := t.alloc()
+	t.e.lea(n, o.n, 0, 0, o.delta)
+	if o.n >= firstReserved {
+		t.release(o.n)
+	}
+	t.sanitize(n, n)
+	t.c.at(n).sane = true
+	t.c.san[g] = loc{n: n}
+	return memRef{n, disp}
 }
 
 // sanitized returns a pinned register that holds the sanitized value of program register g, less a distance.
@@ -94,10 +110,10 @@ func (t *translator) sanitized(g x86.Reg) loc {
 	var n uint8
 	switch l := t.c.valueOf(g); {
 	case !t.k.isVirtual(g):
-		n = t.alloc()
+		n = t.allocFor(g)
 		t.sanitize(n, uint8(g))
 	case !l.ok():
-		n = t.alloc()
+		n = t.allocFor(g)
 		t.e.load(n, slotOf(g))
 		t.sanitize(n, n)
 	default:
@@ -108,7 +124,7 @@ func (t *translator) sanitized(g x86.Reg) loc {
 			t.sanitizeKept(n, n, g)
 			break
 		}
-		n = t.alloc()
+		n = t.allocFor(g)
 		src := l.n
 		if l.delta != 0 {
 			t.e.lea(n, l.n, 0, 0, l.delta)
@@ -195,11 +211,17 @@ func (t *translator) expression(m *x86.Mem) memRef {
 			}
 		}
 	}
-	n := t.compute(m)
-	if key.fs {
+	var n uint8
+	switch {
+	case key.fs && (m.Base == x86.NoReg || m.Index == x86.NoReg):
+		n = t.computeFS(m)
+	case key.fs:
+		n = t.compute(m)
 		fs := t.fsBase()
 		t.e.lea(n, fs, n, 1, 0)
 		t.release(fs)
+	default:
+		n = t.compute(m)
 	}
 	t.sanitize(n, n)
 	r := t.c.at(n)
@@ -218,6 +240,29 @@ func (t *translator) compute(m *x86.Mem) uint8 {
 			t.release(x)
 		}
 	}
+	return n
+}
+
+// computeFS returns a pinned register with the FS base + register*scale + disp of m, which has at most one register.
+func (t *translator) computeFS(m *x86.Mem) uint8 {
+	am := *m
+	am.Seg = x86.SegNone
+	if am.Base != x86.NoReg {
+		am.Base, am.Index, am.Scale = x86.NoReg, am.Base, 1
+	}
+	var value uint8
+	if am.Index != x86.NoReg {
+		if am.Index == x86.RSP || t.k.isVirtual(am.Index) {
+			value = t.value(am.Index)
+			am.Index = x86.Reg(value)
+		}
+	}
+	fs := t.fsBase()
+	am.Base = x86.Reg(fs)
+	n := t.alloc()
+	t.e.leaMem(n, am)
+	t.release(value)
+	t.release(fs)
 	return n
 }
 

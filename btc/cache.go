@@ -43,10 +43,7 @@ func (e ea) uses(g x86.Reg) bool { return e.base == g || e.index == g }
 type resReg struct {
 	// sane: the register is a sanitized address; accesses near it are allowed.
 	sane bool
-	// lo and hi bound how far the register is from an address that was sanitized or accessed (lea moves it).
-	lo, hi int32
-	// touched: it was accessed. Only looked at where that makes a difference: see rules.exact.
-	touched bool
+	bounds
 	// proven: the sanitized address equals the address it was made from. It does once an access through it has
 	// succeeded: had a bit of the original been moved or dropped, the access or the tag check before it would have faulted.
 	proven bool

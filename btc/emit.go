@@ -58,7 +58,7 @@ func (e *emitter) setString(s *StringFix) { e.blob.Faults[len(e.blob.Faults)-1].
 
 // loopAlign is where loops begin: a window of the processor's fetch and of its cache of decoded instructions. Without it a
 // loop of a few instructions takes up to twice the time, depending on where it happens to be. Blobs begin at cache lines.
-const loopAlign = 32
+const loopAlign = 64
 
 func (e *emitter) align() {
 	n := -e.a.Len() & (loopAlign - 1)

@@ -58,7 +58,7 @@ func (r *linuxRunner) install(b *btc.Blob) error {
 	le := binary.LittleEndian
 	const base = linuxVerified + pageSize
 	code := bytes.Clone(b.Code)
-	env := sfi.Env{Vec: b.Vec}
+	env := sfi.Env{Kernel: target.Linux, Vec: b.Vec}
 	for s := range target.NumSyms {
 		env.Syms[s] = linuxVerified + uint64(symbol(s))
 	}
@@ -69,7 +69,7 @@ func (r *linuxRunner) install(b *btc.Blob) error {
 	for i, e := range b.Entries {
 		entries[i] = e.Off
 	}
-	if err := error(nil); err != nil {
+	if err := sfi.Verify(code, base, entries, env); err != nil {
 		return err
 	}
 	for i := range r.code {
@@ -148,7 +148,7 @@ func (w *world) executeLinux(t testing.TB, s state) (p *path.Path, b *btc.Blob, 
 		t.Fatalf("%v\n%s", err, listing(b, p))
 	}
 	if err := w.linux.install(b); err != nil {
-		t.Fatalf("refused: %v\n%s", err, listing(b, p))
+		t.Fatalf("refused: %v\n%s\n%s", err, listing(b, p), explain(b))
 	}
 	off, ok := b.EntryAt(s.rip)
 	if ok {

@@ -38,10 +38,13 @@ func (t *translator) plain() (stop string) {
 			return stop
 		}
 	}
+	step, stepped := addend(in)
+	if stepped && in.Ops[0].Reg == x86.RSP && t.stepStack(step) {
+		return ""
+	}
 	if t.onSlot() {
 		return ""
 	}
-	step, stepped := addend(in)
 	var s x86.Subst
 	var written [LinuxVirtualSlots]uint8
 	for i, v := range t.k.virtuals {

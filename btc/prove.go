@@ -8,14 +8,12 @@ func (t *translator) reaches(ref memRef) bool {
 		return true
 	}
 	r := t.c.at(ref.n)
-	lo, hi := int64(r.lo)+int64(ref.disp), int64(r.hi)+int64(ref.disp)
-	switch {
-	case r.konst || r.fs:
+	if r.konst || r.fs {
 		return true
-	case r.touched:
-		return lo >= -t.k.walkBelow && hi <= walkLimit
 	}
-	return lo >= -t.k.below && hi <= t.k.above
+	d := int64(ref.disp)
+	return !r.lost && int64(r.lo)+d >= -t.k.below && int64(r.hi)+d <= t.k.above ||
+		r.also && int64(r.tlo)+d >= -t.k.walkBelow && int64(r.thi)+d <= walkLimit
 }
 
 // prove notes that an access has succeeded: the sanitized copies in its base register are the registers' values, and what
@@ -29,8 +27,12 @@ func (t *translator) prove(ref memRef) {
 	if !r.sane {
 		return
 	}
-	if !r.konst && !r.fs && ref.disp <= walkLimit && ref.disp >= -walkLimit && !(t.k.exact && !r.touched && r.lo == r.hi) {
-		r.lo, r.hi, r.touched = -ref.disp, -ref.disp, t.k.exact
+	switch {
+	case r.konst || r.fs || int64(ref.disp) > t.k.walkBelow || ref.disp < -walkLimit:
+	case t.k.touches:
+		r.also, r.tlo, r.thi = true, -ref.disp, -ref.disp
+	default:
+		r.lo, r.hi = -ref.disp, -ref.disp
 	}
 	t.proveValue(ref)
 }

@@ -7,8 +7,9 @@ import (
 	"ub/x86"
 )
 
-// allocOrder: R14 and R15 first, since as an address base R12 needs a SIB byte and R13 a displacement.
-var allocOrder = [numReserved]uint8{14, 15, 12, 13}
+// allocOrder: R14 and R15 first, since as an address base R12 needs a SIB byte and R13 a displacement; R12 last, since it is
+// stackReg.
+var allocOrder = [numReserved]uint8{14, 15, 13, 12}
 
 // alloc returns a reserved register that holds nothing, pinned until the end of the instruction.
 func (t *translator) alloc() uint8 {
@@ -35,6 +36,16 @@ func (t *translator) alloc() uint8 {
 	t.evict(best)
 	t.c.hold(best)
 	return best
+}
+
+// allocFor is alloc for the sanitized value of g.
+func (t *translator) allocFor(g x86.Reg) uint8 {
+	if g == x86.RSP && !t.c.at(stackReg).pin && !t.c.busy(stackReg) {
+		t.c.drop(stackReg)
+		t.c.hold(stackReg)
+		return stackReg
+	}
+	return t.alloc()
 }
 
 // release ends the protection of n (0: none) before the end of the instruction.

@@ -14,9 +14,9 @@ type rules struct {
 	addrEnd  uint64     // constants below this are addresses as they are
 
 	// An access may start this far below and above a sanitized address, and below one that was accessed. (Above that it is
-	// walkLimit.) What an access proves about an address that is known exactly is not used if exact.
+	// walkLimit.) touches: these differ, so both distances must be remembered.
 	below, above, walkBelow int64
-	exact                   bool
+	touches                 bool
 }
 
 var kernels = [target.NumKernels]rules{
@@ -34,7 +34,7 @@ var kernels = [target.NumKernels]rules{
 		seg:      x86.SegNone,
 		addrEnd:  1 << target.LinuxAddrBits,
 		// A page less than the verifier's. The last one is small: see docs/kernel-module.md.
-		below: target.LinuxBelow - 1<<12, above: 1 << 31, walkBelow: 512, exact: true,
+		below: target.LinuxBelow - 1<<12, above: 1 << 31, walkBelow: 512, touches: true,
 	},
 }
 

@@ -141,8 +141,8 @@ func (t *translator) leaveFrame() (stop string) {
 	if t.in.Width != 8 {
 		return "leave of 2 bytes"
 	}
-	l := t.sanitized(x86.RBP)
-	ref := memRef{l.n, l.delta}
+	ref := t.off(x86.RBP, 0)
+	l := loc{ref.n, ref.disp}
 	n := uint8(x86.RBP)
 	if t.k.isVirtual(x86.RBP) {
 		n = t.alloc()

@@ -73,10 +73,7 @@ func (t *translator) str() (stop string) {
 	return ""
 }
 
-func (t *translator) pointer(g x86.Reg) memRef {
-	l := t.sanitized(g)
-	return memRef{l.n, l.delta}
-}
+func (t *translator) pointer(g x86.Reg) memRef { return t.off(g, 0) }
 
 // step moves a string pointer by d bytes, without touching the flags.
 func (t *translator) step(g x86.Reg, d int32) {

@@ -59,9 +59,11 @@ type translator struct {
 	c cache
 
 	order  []*path.Block
-	pos    []int // place in order, by block index
-	preds  []int // ways into a block, by block index
-	polls  []bool
+	pos    []int  // place in order, by block index
+	preds  []int  // ways into a block, by block index
+	polls  []bool // backward jumps lead there
+	loops  []bool // from the end of a small loop, and not just because of the layout
+	stacks []bool // where the convention about stackReg applies, by block index
 	labels []x86.Label
 	joins  []join // by block index, kept from round to round
 
@@ -91,12 +93,14 @@ func Translate(p *path.Path, o Options) (*Blob, error) {
 		pos:   make([]int, n),
 		preds: make([]int, n),
 		polls: make([]bool, n),
+		loops: make([]bool, n),
 		joins: make([]join, n),
 	}
 	for i, b := range t.order {
 		t.pos[b.Index] = i
 	}
 	t.countEdges()
+	t.findStackBlocks()
 	for round := 1; ; round++ {
 		blob, err := t.round()
 		if err != nil {
@@ -169,6 +173,9 @@ func (t *translator) round() (*Blob, error) {
 	return blob, nil
 }
 
+// tightLoop is the number of blocks from which on a loop does not care where in a cache line it begins.
+const tightLoop = 8
+
 // countEdges finds how many ways lead into each block and which blocks backward jumps go to.
 func (t *translator) countEdges() {
 	var buf [8]uint64
@@ -184,6 +191,9 @@ func (t *translator) countEdges() {
 			t.preds[s.Index]++
 			if t.pos[s.Index] <= t.pos[b.Index] && (!indirect || i < t.o.inlineTargets()) {
 				t.polls[s.Index] = true
+				if !indirect && in != nil && in.Flow != x86.FlowCall && t.pos[b.Index]-t.pos[s.Index] < tightLoop {
+					t.loops[s.Index] = true
+				}
 			}
 		}
 	}
@@ -192,7 +202,7 @@ func (t *translator) countEdges() {
 // block translates b.
 func (t *translator) block(b *path.Block) {
 	t.b, t.in = b, nil
-	if t.polls[b.Index] {
+	if t.loops[b.Index] {
 		t.e.align()
 	}
 	t.e.line(b.Addr)
@@ -273,6 +283,9 @@ func (t *translator) flushEarly() {
 	to := t.p.BlockAt(j.Target)
 	if to == nil {
 		return
+	}
+	if t.wantsStack(to) && t.c.saneOf(x86.RSP).ok() {
+		t.settleStack(false)
 	}
 	t.flush()
 	if t.jumpsBackward(to) && t.in.Writes == 0 {
