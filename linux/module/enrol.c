@@ -81,29 +81,43 @@ void ub_mark_threads(struct ub_enrolment *e, bool on)
 	rcu_read_unlock();
 }
 
-static void ub_free_work(struct work_struct *work)
-{
-	struct ub_enrolment *e = container_of(to_rcu_work(work),
-					      struct ub_enrolment, free);
+/* Who frees an enrolment: whoever comes second, of the close and the last chain. */
+enum { UB_LIVES, UB_UNUSED, UB_ORPHAN };
 
+static void ub_free(struct ub_enrolment *e)
+{
 	ub_event_free(e);
 	vfree(e->table[0]);
 	vfree(e->table[1]);
 	free_percpu(e->counts);
 	percpu_ref_exit(&e->ref);
-	put_pid(e->tgid);
-	mmdrop(e->mm);
+	if (e->mm) {
+		put_pid(e->tgid);
+		mmdrop(e->mm);
+	}
 	kfree(e);
-	/* The unload waits for this work to end. */
+}
+
+static void ub_free_work(struct work_struct *work)
+{
+	ub_free(container_of(work, struct ub_enrolment, free));
+	/* Unloading waits for this work to end. */
 	module_put(THIS_MODULE);
 }
 
-/* The file is closed and the last chain has ended. */
+/*
+ * The file is closed and the last chain has ended. Nobody who has found the
+ * enrolment before can still be looking at it: percpu_ref_kill() has waited for
+ * them in between.
+ */
 static void ub_ref_gone(struct percpu_ref *ref)
 {
 	struct ub_enrolment *e = container_of(ref, struct ub_enrolment, ref);
 
-	queue_rcu_work(ub_wq, &e->free);
+	if (atomic_xchg(&e->fate, UB_UNUSED) == UB_ORPHAN)
+		queue_work(ub_wq, &e->free);
+	else
+		complete_all(&e->unused);
 }
 
 /**
@@ -167,13 +181,9 @@ static struct ub_enrolment *ub_alloc(void)
 	e->counts = alloc_percpu(struct ub_counts);
 	for (i = 0; i < 2; i++)
 		e->table[i] = vmalloc(sizeof(struct ub_way) * 2 << UB_TABLE_BITS);
-	if (ub_event_init(e) || !e->counts || !e->table[0] || !e->table[1] ||
-	    percpu_ref_init(&e->ref, ub_ref_gone, 0, GFP_KERNEL)) {
-		ub_event_free(e);
-		free_percpu(e->counts);
-		vfree(e->table[0]);
-		vfree(e->table[1]);
-		kfree(e);
+	if (percpu_ref_init(&e->ref, ub_ref_gone, 0, GFP_KERNEL) ||
+	    ub_event_init(e) || !e->counts || !e->table[0] || !e->table[1]) {
+		ub_free(e);
 		return NULL;
 	}
 	ub_table_init(e);
@@ -184,7 +194,8 @@ static struct ub_enrolment *ub_alloc(void)
 	INIT_LIST_HEAD(&e->dying);
 	INIT_LIST_HEAD(&e->preempted);
 	INIT_WORK(&e->reap, ub_reap_work);
-	INIT_RCU_WORK(&e->free, ub_free_work);
+	INIT_WORK(&e->free, ub_free_work);
+	init_completion(&e->unused);
 	e->epoch = 1;
 	e->next_id = 1;
 	e->lo = ULONG_MAX;
@@ -222,6 +233,7 @@ static int ub_attach(struct ub_enrolment *e, struct task_struct *task)
 	if (ret) {
 		mmdrop(mm);
 		put_pid(e->tgid);
+		e->mm = NULL;
 		goto out;
 	}
 	spin_lock(&e->lock);
@@ -263,12 +275,7 @@ struct ub_enrolment *ub_enrol(pid_t pid)
 		__module_get(THIS_MODULE);	/* until ub_free_work() */
 		return e;
 	}
-	percpu_ref_exit(&e->ref);
-	ub_event_free(e);
-	free_percpu(e->counts);
-	vfree(e->table[0]);
-	vfree(e->table[1]);
-	kfree(e);
+	ub_free(e);
 	return ERR_PTR(ret);
 }
 
@@ -296,6 +303,13 @@ void ub_unenrol(struct ub_enrolment *e)
 	cancel_work_sync(&e->reap);
 	ub_reap(e);
 	percpu_ref_kill(&e->ref);
+	/* As a rule it takes some milliseconds; a chain may sleep for ever. */
+	wait_for_completion_timeout(&e->unused, HZ);
+	if (atomic_xchg(&e->fate, UB_ORPHAN) == UB_UNUSED) {
+		wait_for_completion(&e->unused);
+		ub_free(e);
+		module_put(THIS_MODULE);
+	}
 }
 
 int ub_enrol_init(void)
@@ -306,7 +320,7 @@ int ub_enrol_init(void)
 
 void ub_enrol_exit(void)
 {
-	/* Frees that wait for RCU, then those that are queued or run. */
+	/* The last free may still be running; the last reference still be going. */
 	rcu_barrier();
 	destroy_workqueue(ub_wq);
 }

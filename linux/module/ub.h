@@ -4,6 +4,7 @@
 #define UB_H
 
 #include <linux/bitops.h>
+#include <linux/completion.h>
 #include <linux/entry-common.h>
 #include <linux/hashtable.h>
 #include <linux/kref.h>
@@ -135,7 +136,9 @@ struct ub_place;		/* event.c */
 struct ub_enrolment {
 	struct hlist_node node;		/* by mm, RCU */
 	struct percpu_ref ref;		/* held by the file, and by chains */
-	struct rcu_work free;
+	struct work_struct free;
+	struct completion unused;	/* the last chain has ended */
+	atomic_t fate;
 	struct mm_struct *mm;
 	struct pid *tgid;
 	struct mmu_notifier mn;
