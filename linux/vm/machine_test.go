@@ -110,7 +110,7 @@ const yielding = "/usr/bin/nice -n 19 "
 // native runs a command line without bypass.
 func (m *machine) native(t *testing.T, cmd string, timeout time.Duration) outcome {
 	t.Helper()
-	r := m.run(t, fresh+yielding+cmd, timeout)
+	r := m.run(t, fmt.Sprintf("%s{ %s; echo $? >/run/status; } 2>/run/stderr\ncat /run/stderr; exit $(cat /run/status)\n", fresh, yielding+cmd), timeout)
 	return outcome{r.Output, r.Status, r.Took}
 }
 
@@ -127,9 +127,14 @@ func (m *machine) bypassed(t *testing.T, flags, cmd string, timeout time.Duratio
 	if nativeOnly {
 		return m.native(t, cmd, timeout), &attach.Status{}
 	}
-	r := m.run(t, fmt.Sprintf("%s%s/ub run --kernel=linux %s --stats-json /run/stats.json -- %s\ns=$?\nprintf '\\n=== statistics\\n'\ncat /run/stats.json; exit $s\n",
+	// What ub says goes where the program's standard error goes: it is cut out again.
+	r := m.run(t, fmt.Sprintf("%s{ %s/ub run --kernel=linux %s --stats-json /run/stats.json -- %s; echo $? >/run/status; } 2>/run/stderr\ngrep -v '^ub: ' /run/stderr; printf '\\n=== statistics\\n'; cat /run/stats.json; echo '=== ub'; grep '^ub: ' /run/stderr; exit $(cat /run/status)\n",
 		fresh, guestPrograms, flags, yielding+cmd), timeout)
 	out, stats, _ := strings.Cut(r.Output, statsMark)
+	stats, said, _ := strings.Cut(stats, "=== ub\n")
+	if said != "" {
+		t.Errorf("ub says: %s", tail(said))
+	}
 	st := &attach.Status{}
 	if err := json.Unmarshal([]byte(stats), st); err != nil {
 		t.Errorf("statistics: %v: %q", err, tail(stats))
