@@ -3,9 +3,11 @@
  * The chain: syscall, translated code, syscall, ... until something wants the
  * thread in user mode.
  *
- * Invariant: whenever something else can look at the thread (in a syscall, in
- * work on the way to user mode, at the end), pt_regs is what it would be if the
- * program had come to the same place natively.
+ * Invariant: whenever others can look at the thread, pt_regs is what it would be if
+ * the program had come to the same place natively. One exception: while the
+ * thread runs in a chained syscall, RBP and R12 to R15 are in the block. No
+ * syscall that is chained looks at them; what can see them is an interrupt that
+ * samples (perf).
  */
 #include <linux/context_tracking.h>
 #include <linux/entry-kvm.h>
@@ -41,6 +43,9 @@ UB_AT(from, UB_B_FROM);
 UB_AT(fault, UB_B_FAULT);
 UB_AT(nat, UB_B_NAT);
 UB_AT(nat_flags, UB_B_NATFLAGS);
+UB_AT(rcx, UB_B_RCX);
+UB_AT(r11, UB_B_R11);
+UB_AT(flags, UB_B_FLAGS);
 static_assert(sizeof(struct ub_block) <= UB_BLOCK_SIZE);
 static_assert(UB_BLOCK_SIZE % 16 == 8);
 /* What ub_tramp assumes. */
@@ -131,11 +136,26 @@ void ub_flush(struct ub_block *b)
 	const u64 *n = (u64 *)&b->n;
 	unsigned int i;
 
+	b->n.chained = b->chained - b->told_chained;
+	b->told_chained = b->chained;
+	b->n.entries = b->entries - b->told_entries;
+	b->told_entries = b->entries;
 	for (i = 0; i < sizeof(b->n) / sizeof(u64); i++)
 		((u64 *)to)[i] += n[i];
 	put_cpu_ptr(b->e->counts);
-	b->tick -= b->n.entries;
 	memset(&b->n, 0, sizeof(b->n));
+}
+
+/* Copies the registers that a chain keeps to itself to pt_regs. */
+void ub_sync(struct ub_block *b)
+{
+	struct pt_regs *regs = b->regs;
+
+	regs->bp = b->rbp;
+	regs->r12 = b->r12;
+	regs->r13 = b->r13;
+	regs->r14 = b->r14;
+	regs->r15 = b->r15;
 }
 
 /* Ends the chain. Return: 0, for the caller to return. */
@@ -144,6 +164,7 @@ static noinline unsigned long ub_end(struct ub_block *b, int why)
 	struct ub_enrolment *e = b->e;
 
 	WRITE_ONCE(b->inside, 0);
+	ub_sync(b);
 	b->n.ends[why]++;
 	/* Together: in between, the notifiers would set ub_chain again. */
 	preempt_disable();
@@ -198,7 +219,7 @@ static __always_inline unsigned long ub_next(struct ub_block *b)
 			return 0;
 		}
 	}
-	b->n.entries++;
+	b->entries++;
 	pagefault_disable();
 	return native;
 }
@@ -218,6 +239,7 @@ static noinline bool ub_work(struct ub_block *b)
 		return false;
 	}
 	ub_flush(b);
+	ub_sync(b);
 	/*
 	 * Rescheduling, task work, rseq's fields. Not leaving for these
 	 * matters: TIF_NOTIFY_RESUME is set each time a thread has slept.
@@ -332,6 +354,7 @@ static noinline void ub_stray(void)
 struct ub_enrolment *ub_want(struct pt_regs *regs)
 {
 	struct ub_enrolment *e;
+	u64 hooks;
 
 	rcu_read_lock();
 	e = ub_find(current->mm);
@@ -339,11 +362,11 @@ struct ub_enrolment *ub_want(struct pt_regs *regs)
 		ub_stray();
 		goto native;
 	}
-	this_cpu_inc(e->counts->hooks);
+	hooks = this_cpu_inc_return(e->counts->hooks);
 	if (unlikely(!READ_ONCE(e->limit)))
 		goto native;
 	if (ub_lookup(e->table[1], regs->ip) == (unsigned long)ub_miss) {
-		if (unlikely(ub_has_rseq_cs()))
+		if (!(hooks & 15) && unlikely(ub_has_rseq_cs()))
 			ub_rseq_found(e);
 		else
 			ub_event(e, UB_EV_HOT, regs->orig_ax, regs->ip, 0);
@@ -392,8 +415,12 @@ unsigned long ub_begin(struct ub_block *b, struct ub_enrolment *e)
 	b->poll = 1;
 	b->e = e;
 	b->inside = 0;
+	b->entries = 0;
 	b->tick = 0;
 	b->chained = 0;
+	b->told_entries = 0;
+	b->told_chained = 0;
+	b->flags = regs->flags & ~(u64)(UB_FLAGS | UB_FLAG_RF);
 	b->fpu = false;
 	b->overrun = false;
 	b->preempted = false;
@@ -447,36 +474,43 @@ static const struct ub_fault *ub_recover(struct ub_block *b)
 	regs->dx = out[2];
 	regs->bx = out[3];
 	regs->sp = out[4];
-	regs->bp = out[5];
 	regs->si = out[6];
 	regs->di = out[7];
 	regs->r8 = out[8];
 	regs->r9 = out[9];
 	regs->r10 = out[10];
 	regs->r11 = out[11];
-	regs->r12 = out[12];
-	regs->r13 = out[13];
-	regs->r14 = out[14];
-	regs->r15 = out[15];
 	regs->ip = f->rip;
-	regs->flags = (regs->flags & ~(u64)(UB_FLAGS | UB_FLAG_RF)) |
-		      (b->nat_flags & UB_FLAGS);
+	regs->flags = b->flags | (b->nat_flags & UB_FLAGS);
+	/* From here on the slots are right again, too. */
+	b->rsp = out[4];
+	b->rbp = out[5];
+	b->r12 = out[12];
+	b->r13 = out[13];
+	b->r14 = out[14];
+	b->r15 = out[15];
 	return f;
 }
 
-/* The slots follow pt_regs, after a fault in which they did not. */
-static void ub_reload_slots(struct ub_block *b)
+/* After translated code: the things that were locked or disabled for it. */
+static __always_inline void ub_out(struct ub_block *b)
 {
-	b->rsp = b->regs->sp;
-	b->rbp = b->regs->bp;
-	b->r12 = b->regs->r12;
-	b->r13 = b->regs->r13;
-	b->r14 = b->regs->r14;
-	b->r15 = b->regs->r15;
+	pagefault_enable();
+	if (unlikely(b->fpu)) {
+		b->fpu = false;
+		b->table = b->e->table[0];
+		fpregs_unlock();
+	}
 }
 
-/* Translated code was left in another way than by a syscall. */
-static noinline unsigned long ub_left(struct ub_block *b, unsigned int why)
+/**
+ * ub_left() - translated code was left in another way than by a syscall
+ * @b: the block; pt_regs is exact, unless @why is UB_EXIT_FAULT
+ * @why: UB_EXIT_...
+ *
+ * Return: as ub_begin().
+ */
+unsigned long ub_left(struct ub_block *b, unsigned int why)
 {
 	struct ub_enrolment *e = b->e;
 	struct pt_regs *regs = b->regs;
@@ -484,6 +518,7 @@ static noinline unsigned long ub_left(struct ub_block *b, unsigned int why)
 	bool overrun = b->overrun, asked = !b->poll;
 	unsigned long native;
 
+	ub_out(b);
 	/* The program is not in a syscall: there is none to be restarted. */
 	regs->orig_ax = -1;
 	b->poll = 1;
@@ -503,7 +538,6 @@ static noinline unsigned long ub_left(struct ub_block *b, unsigned int why)
 			ub_event(e, UB_EV_FAULT, f->kind, f->rip, 0);
 			return ub_end(b, UB_END_EXIT);
 		}
-		ub_reload_slots(b);
 		why = UB_EXIT_FUEL;
 	}
 	WRITE_ONCE(b->inside, 0);
@@ -530,52 +564,41 @@ static noinline unsigned long ub_left(struct ub_block *b, unsigned int why)
 }
 
 /**
- * ub_step() - after translated code was left: the next syscall
- * @b: the block; pt_regs is exact, unless @why is UB_EXIT_FAULT
- * @why: UB_EXIT_...
+ * ub_step() - translated code has reached a syscall
+ * @b: the block; pt_regs is what the kernel's entry code makes it
  *
  * Return: as ub_begin().
  */
-unsigned long ub_step(struct ub_block *b, unsigned int why)
+unsigned long ub_step(struct ub_block *b)
 {
 	struct pt_regs *regs = b->regs;
-	unsigned int nr;
+	unsigned int nr = regs->orig_ax;
 
-	pagefault_enable();
-	if (unlikely(b->fpu)) {
-		b->fpu = false;
-		b->table = b->e->table[0];
-		fpregs_unlock();
-	}
-	if (unlikely(why != UB_EXIT_SYSCALL))
-		return ub_left(b, why);
+	ub_out(b);
 	WRITE_ONCE(b->inside, 0);
-	b->n.exits[UB_EXIT_SYSCALL]++;
-
 	/*
 	 * Somebody may have begun to trace this thread meanwhile. Then, as for
 	 * what is never chained, the program executes the instruction itself.
 	 */
-	nr = regs->ax;
-	if (unlikely(nr >= NR_syscalls || !test_bit(nr, ub_chainable) ||
+	nr = array_index_nospec(nr, UB_NR_MAX);
+	if (unlikely(nr != (u32)regs->orig_ax || !test_bit(nr, ub_chainable) ||
 		     READ_ONCE(current_thread_info()->syscall_work) & UB_WORK)) {
+		bool never = nr != (u32)regs->orig_ax ||
+			     !test_bit(nr, ub_chainable);
+
 		regs->ip -= 2;
+		regs->ax = regs->orig_ax;
+		regs->cx = b->rcx;
+		regs->r11 = b->r11;
 		regs->orig_ax = -1;
-		return ub_end(b, nr < NR_syscalls && test_bit(nr, ub_chainable) ?
-			      UB_END_WORK : UB_END_NEVER);
+		return ub_end(b, never ? UB_END_NEVER : UB_END_WORK);
 	}
-	/* What the processor and the kernel's entry code do. */
-	regs->orig_ax = regs->ax;
-	regs->ax = -ENOSYS;
 #ifdef X86_FEATURE_FRED		/* since 6.9: there these registers stay */
-	if (!cpu_feature_enabled(X86_FEATURE_FRED))
-#endif
-	{
-		regs->cx = regs->ip;
-		regs->r11 = regs->flags;
+	if (cpu_feature_enabled(X86_FEATURE_FRED)) {
+		regs->cx = b->rcx;
+		regs->r11 = b->r11;
 	}
+#endif
 	b->chained++;
-	b->n.chained++;
-	nr = array_index_nospec(nr, NR_syscalls);
 	return ub_after(b, static_call(ub_syscall)(regs, nr));
 }

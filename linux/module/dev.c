@@ -182,7 +182,6 @@ static int ub_do_stats(struct ub_enrolment *e, void __user *arg)
 		.chains = sum.chains,
 		.chained = sum.chained,
 		.entries = sum.entries,
-		.exit_syscall = sum.exits[UB_EXIT_SYSCALL],
 		.exit_miss = sum.exits[UB_EXIT_MISS],
 		.exit_stop = sum.exits[UB_EXIT_STOP],
 		.exit_fault = sum.exits[UB_EXIT_FAULT],
@@ -195,6 +194,8 @@ static int ub_do_stats(struct ub_enrolment *e, void __user *arg)
 		.end_limit = sum.ends[UB_END_LIMIT],
 		.end_off = sum.ends[UB_END_OFF],
 	};
+	/* Not counted, as it is the way out that must be cheap. */
+	s.exit_syscall = sum.chained + sum.ends[UB_END_NEVER];
 	spin_lock(&e->lock);
 	s.blobs = e->nblobs;
 	s.code_bytes = (u64)e->ngranules << UB_GRANULE_SHIFT;

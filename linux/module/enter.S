@@ -4,8 +4,8 @@
  *
  * While translated code runs, RSP points at a struct ub_block, RBP at the
  * anchor, and EFLAGS.AC is set. The program's flags are in EFLAGS from the end of
- * ub_enter to the point in ub_save that stores them: in between only
- * instructions that leave flags alone are used (CLAC changes only AC).
+ * ub_enter to the PUSHF that saves them: in between only instructions that
+ * leave them alone are used (CLAC changes only AC).
  */
 #include <linux/linkage.h>
 #include <linux/version.h>
@@ -19,6 +19,8 @@
 #include <linux/objtool.h>
 
 #include "ub_asm.h"
+
+#define UB_ENOSYS	-38
 
 /* From 6.2 to 6.14 the current task is a member of pcpu_hot, the first one. */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 2, 0)
@@ -89,15 +91,16 @@ SYM_FUNC_START(ub_run)
 	xor	%r13d, %r13d
 	xor	%r14d, %r14d
 	test	%rax, %rax
-	jz	2f
-1:	call	ub_enter
-.Lback:
+	jz	3f
+1:	UNWIND_HINT_SAVE
+	call	ub_enter
+.Lsyscall:
 	ANNOTATE_NOENDBR
 	mov	%rsp, %rdi
 	call	ub_step
-	test	%rax, %rax
+2:	test	%rax, %rax
 	jnz	1b
-2:	mov	UB_B_REGS(%rsp), %rax
+3:	mov	UB_B_REGS(%rsp), %rax
 	mov	RAX(%rax), %rax
 	add	$UB_BLOCK_SIZE, %rsp
 	pop	%r15
@@ -107,12 +110,19 @@ SYM_FUNC_START(ub_run)
 	pop	%rbx
 	pop	%rbp
 	RET
+.Lleft:
+	UNWIND_HINT_RESTORE
+	ANNOTATE_NOENDBR
+	mov	%rsp, %rdi
+	mov	%r15d, %esi
+	call	ub_left
+	jmp	2b
 SYM_FUNC_END(ub_run)
 
 /*
  * Enters translated code at RAX. A call from ub_run so that returns stay
  * predicted: the return address is dropped here, since RSP must be at the block,
- * and pushed again in ub_save.
+ * and pushed again by LEAVE.
  */
 SYM_FUNC_START_LOCAL(ub_enter)
 	lea	8(%rsp), %rsp
@@ -148,18 +158,63 @@ SYM_FUNC_END(ub_enter)
 STACK_FRAME_NON_STANDARD ub_enter
 
 /*
- * Translated code jumps to these: the program's registers are in place or in
- * their slots, R13 is the program's RIP, R12 and R15 are free.
+ * LEAVE goes back to ub_run. Translated code has run in kernel mode, with branches of the program's choice.
+ * What the kernel's entry code does, on processors that need it, so that such
+ * history does not direct its own speculation, is done here too, before the first
+ * indirect branch or return. Kernels that have x64_sys_call have both macros.
  */
+.macro LEAVE to
+	CLEAR_BRANCH_HISTORY
+	UNTRAIN_RET
+	push	$\to
+	UNWIND_HINT_FUNC
+	RET
+.endm
+
+/*
+ * Translated code jumps to these: the program's registers are in place or in
+ * their slots, R13 is the program's RIP, R12, R14 and R15 are free.
+ *
+ * A syscall: pt_regs becomes what the processor and the kernel's entry code make
+ * it, but for RBP and R12 to R15, which only ub_sync() copies.
+ */
+	.p2align 6
 SYM_CODE_START(ub_sym_syscall)
 	HINT_BLOCK
 	ANNOTATE_NOENDBR
 	CLAC
-	mov	$UB_EXIT_SYSCALL, %r15d
-SYM_INNER_LABEL(ub_save, SYM_L_LOCAL)
+	mov	UB_B_REGS(%rsp), %r12
+	mov	%rax, ORIG_RAX(%r12)
+	movq	$UB_ENOSYS, RAX(%r12)
+	pushf
+	pop	%rax
+	mov	%rcx, UB_B_RCX(%rsp)
+	mov	%r11, UB_B_R11(%rsp)
+	mov	%rdx, RDX(%r12)
+	mov	%rbx, RBX(%r12)
+	mov	%rsi, RSI(%r12)
+	mov	%rdi, RDI(%r12)
+	mov	%r8, R8(%r12)
+	mov	%r9, R9(%r12)
+	mov	%r10, R10(%r12)
+	mov	%r13, RIP(%r12)
+	mov	%r13, RCX(%r12)
+	and	$UB_FLAGS, %eax
+	or	UB_B_FLAGS(%rsp), %rax
+	mov	%rax, EFLAGS(%r12)
+	mov	%rax, R11(%r12)
+	mov	UB_B_RSP(%rsp), %rax
+	mov	%rax, RSP(%r12)
+	LEAVE .Lsyscall
+SYM_CODE_END(ub_sym_syscall)
+
+/* Any other way out: R15 = why. R14, for a miss, goes into the block before. */
+SYM_CODE_START_LOCAL(ub_save)
 	HINT_BLOCK
 	mov	UB_B_REGS(%rsp), %r12
 	mov	%rax, RAX(%r12)
+	pushf
+	pop	%rax
 	mov	%rcx, RCX(%r12)
 	mov	%rdx, RDX(%r12)
 	mov	%rbx, RBX(%r12)
@@ -170,35 +225,15 @@ SYM_INNER_LABEL(ub_save, SYM_L_LOCAL)
 	mov	%r10, R10(%r12)
 	mov	%r11, R11(%r12)
 	mov	%r13, RIP(%r12)
-	lahf
-	seto	%al
-	movzbl	%ah, %ecx
-	movzbl	%al, %eax
-	shl	$11, %eax
-	or	%ecx, %eax
-	mov	EFLAGS(%r12), %ecx
-	and	$~(UB_FLAGS | UB_FLAG_RF), %ecx
-	or	%ecx, %eax
+	and	$UB_FLAGS, %eax
+	or	UB_B_FLAGS(%rsp), %rax
 	mov	%rax, EFLAGS(%r12)
 	mov	UB_B_RSP(%rsp), %rax
 	mov	%rax, RSP(%r12)
-	mov	UB_B_RBP(%rsp), %rax
-	mov	%rax, RBP(%r12)
-	mov	UB_B_R12(%rsp), %rax
-	mov	%rax, R12(%r12)
-	mov	UB_B_R13(%rsp), %rax
-	mov	%rax, R13(%r12)
-	mov	UB_B_R14(%rsp), %rax
-	mov	%rax, R14(%r12)
-	mov	UB_B_R15(%rsp), %rax
-	mov	%rax, R15(%r12)
-	mov	%r15d, %esi
 SYM_INNER_LABEL(ub_leave, SYM_L_LOCAL)
 	HINT_BLOCK
-	push	$.Lback
-	UNWIND_HINT_FUNC
-	RET
-SYM_CODE_END(ub_sym_syscall)
+	LEAVE .Lleft
+SYM_CODE_END(ub_save)
 
 SYM_CODE_START(ub_sym_stop)
 	HINT_BLOCK
@@ -291,6 +326,6 @@ SYM_INNER_LABEL(ub_landed, SYM_L_LOCAL)
 	mov	%r15, (UB_B_NAT + 0x78)(%rsp)
 	pushf
 	pop	UB_B_NATFLAGS(%rsp)
-	mov	$UB_EXIT_FAULT, %esi
+	mov	$UB_EXIT_FAULT, %r15d
 	jmp	ub_leave
 SYM_CODE_END(ub_landings)

@@ -135,6 +135,9 @@ static void ub_sched_out(struct preempt_notifier *pn, struct task_struct *next)
 		b->preempted = true;
 		e->switches++;
 		raw_spin_unlock(&e->switch_lock);
+	} else {
+		/* Others may look at the registers of a thread that waits. */
+		ub_sync(b);
 	}
 	ub_flush(b);
 }

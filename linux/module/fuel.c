@@ -72,9 +72,9 @@ static enum hrtimer_restart ub_tick(struct hrtimer *timer)
 	if (!b || !READ_ONCE(b->inside))
 		return HRTIMER_RESTART;
 	/* The same run as at the last tick? */
-	if (b->tick == b->n.entries)
+	if (b->tick == b->entries)
 		b->overrun = true;
-	b->tick = b->n.entries;
+	b->tick = b->entries;
 	if (!b->overrun && !ub_must_leave(b))
 		return HRTIMER_RESTART;
 	b->poll = 0;

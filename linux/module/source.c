@@ -11,6 +11,7 @@
  */
 #include <linux/fs.h>
 #include <linux/highmem.h>
+#include <linux/magic.h>
 #include <linux/mm.h>
 #include <linux/sched/mm.h>
 #include <linux/version.h>
@@ -21,6 +22,19 @@ static bool ub_vma_ok(const struct vm_area_struct *vma)
 {
 	return (vma->vm_flags & VM_EXEC) && (vma->vm_flags & VM_READ) &&
 	       !(vma->vm_flags & (VM_WRITE | VM_SHARED | VM_MAYSHARE | VM_IO));
+}
+
+/*
+ * Files that are written to without being opened for it: memory from
+ * memfd_create(2) and the like, which runtimes map twice, for writing and for
+ * running. These have no name; others on the same file systems have one.
+ */
+static bool ub_file_ok(struct file *file)
+{
+	struct inode *inode = file_inode(file);
+
+	return inode->i_nlink || (inode->i_sb->s_magic != TMPFS_MAGIC &&
+				  inode->i_sb->s_magic != HUGETLBFS_MAGIC);
 }
 
 /* Keeps a file from being written to, once for each blob. */
@@ -34,7 +48,7 @@ static int ub_pin_file(struct ub_blob *blob, struct file *file)
 	}
 	if (blob->nfiles == UB_MAX_FILES)
 		return -E2BIG;
-	if (deny_write_access(file))
+	if (!ub_file_ok(file) || deny_write_access(file))
 		return -EACCES;
 	blob->files[blob->nfiles++] = get_file(file);
 	return 0;

@@ -61,7 +61,7 @@ struct ub_counts {
 	u64 chains;
 	u64 chained;
 	u64 entries;
-	u64 exits[5];		/* UB_EXIT_... */
+	u64 exits[5];		/* UB_EXIT_..., but for syscalls */
 	u64 ends[8];		/* UB_END_... */
 };
 
@@ -91,15 +91,20 @@ struct ub_block {
 	u64 fault;		/* high part of the fault's index */
 	u64 nat[16];		/* native registers at a fault */
 	u64 nat_flags;
+	u64 rcx, r11;		/* at a syscall; in pt_regs they are overwritten */
+	u64 flags;		/* those of the program that do not change */
 	/* For C. */
 	struct ub_enrolment *e;
 	u64 inside;		/* not 0: may be in translated code; e->epoch then */
-	u64 tick;		/* n.entries when the timer last looked */
+	u64 entries;		/* runs of translated code so far */
+	u64 tick;		/* entries when the timer last looked */
 	u32 chained;		/* syscalls so far */
 	bool fpu;		/* vector registers are the program's, and locked */
 	bool overrun;		/* was in translated code for a whole period */
 	bool preempted;		/* is in e->preempted */
 	struct ub_counts n;	/* not yet added to the enrolment's */
+	u64 told_entries;	/* parts of entries and chained that are */
+	u32 told_chained;
 	struct preempt_notifier pn;
 	struct list_head link;	/* e->preempted */
 };
@@ -192,7 +197,8 @@ extern char ub_dispatch_begin[], ub_dispatch_end[];
 struct pt_regs;
 struct ub_enrolment *ub_want(struct pt_regs *regs);
 unsigned long ub_begin(struct ub_block *b, struct ub_enrolment *e);
-unsigned long ub_step(struct ub_block *b, unsigned int why);
+unsigned long ub_step(struct ub_block *b);
+unsigned long ub_left(struct ub_block *b, unsigned int why);
 
 /* The chain of the task that runs on this processor. */
 DECLARE_PER_CPU(struct ub_block *, ub_chain);
@@ -201,6 +207,7 @@ DECLARE_PER_CPU(struct ub_block *, ub_chain);
 int ub_chain_init(void);
 void ub_chain_exit(void);
 void ub_flush(struct ub_block *b);
+void ub_sync(struct ub_block *b);
 
 /* hook.c */
 int ub_hook_init(void);

@@ -21,8 +21,11 @@
 #define UB_B_FAULT	0x80
 #define UB_B_NAT	0x88
 #define UB_B_NATFLAGS	0x108
+#define UB_B_RCX	0x110
+#define UB_B_R11	0x118
+#define UB_B_FLAGS	0x120
 /* The whole block; a multiple of 16, plus 8 to align what ub_run() calls. */
-#define UB_BLOCK_SIZE	0x248
+#define UB_BLOCK_SIZE	0x278
 
 /* Why translated code was left. */
 #define UB_EXIT_SYSCALL	0
