@@ -1,6 +1,7 @@
 package btc_test
 
 import (
+	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
 	"sort"
@@ -8,6 +9,7 @@ import (
 
 	"ub/btc"
 	"ub/path"
+	"ub/target"
 	"ub/x86"
 )
 
@@ -57,5 +59,29 @@ func TestVerifierTakesForms(t *testing.T) {
 	sort.Strings(names)
 	for _, k := range names {
 		t.Errorf("%s: refused %d times, for example %s", k, refused[k], example[k])
+	}
+}
+
+// TestUndefined: an instruction that some processors do not have must have a fault record, in registers and in slots, or
+// whoever runs the translation there does not know how to go on.
+func TestUndefined(t *testing.T) {
+	for _, text := range []string{
+		"f3480fb8c3",   // popcnt rax, rbx
+		"f34d0fb8e4",   // popcnt r12, r12
+		"c4e2f8f2c3",   // andn rax, rax, rbx
+		"c4c2f8f3cc",   // blsr rax, r12
+		"f2480f38f1c3", // crc32 rax, rbx
+	} {
+		code, err := hex.DecodeString(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for k := range target.NumKernels {
+			f := function{addr: lowBase, code: append(code, 0xcc), entries: []uint64{lowBase}}
+			_, b := f.translate(t, btc.Options{Kernel: k})
+			if len(b.Faults) != 1 || b.Faults[0].RIP != lowBase {
+				t.Errorf("%s for %v: fault records %v", text, k, b.Faults)
+			}
+		}
 	}
 }

@@ -5,17 +5,19 @@ import (
 	"ub/x86"
 )
 
-// memRef is where the translated access goes: gs:[n+disp], or gs:[disp] when n is 0.
+// memRef is where the translated access goes: [n+disp], or [disp] when n is 0, in the kernel's segment.
 type memRef struct {
 	n    uint8
 	disp int32
 }
 
-func (m memRef) x86() x86.Mem {
-	if m.n == 0 {
-		return x86.Mem{Seg: x86.SegGS, Base: x86.NoReg, Index: x86.NoReg, Scale: 1, Disp: m.disp}
+// at is the operand for an access at m.
+func (e *emitter) at(m memRef) x86.Mem {
+	out := x86.Mem{Seg: e.k.seg, Base: x86.NoReg, Index: x86.NoReg, Scale: 1, Disp: m.disp}
+	if m.n != 0 {
+		out.Base = x86.Reg(m.n)
 	}
-	return x86.Mem{Seg: x86.SegGS, Base: x86.Reg(m.n), Index: x86.NoReg, Scale: 1, Disp: m.disp}
+	return out
 }
 
 // nearDisp bounds the displacements for which only the base of [base+disp] is sanitized. A base with a larger one may
@@ -38,8 +40,8 @@ func (t *translator) addressStop(m *x86.Mem, size int) string {
 	case m.Seg == x86.SegFS:
 		return ""
 	}
-	if c, ok := t.constantOf(m); ok && !inWindow(c, size) {
-		return "constant address outside of the window"
+	if c, ok := t.constantOf(m); ok && !t.k.inAddressSpace(c, size) {
+		return "constant address outside of the program's address space"
 	}
 	return ""
 }
@@ -62,13 +64,13 @@ func (t *translator) address(m *x86.Mem, size int) (ref memRef, stop string) {
 	fs := m.Seg == x86.SegFS
 	c, isConst := t.constantOf(m)
 	switch {
-	case isConst && fs:
+	case isConst && fs && int64(m.Disp) >= -t.k.below:
 		return memRef{t.fsBase(), m.Disp}, ""
-	case isConst:
+	case isConst && !fs:
 		return t.constant(c, size), ""
 	case m.Index == x86.NoReg && !fs && m.Disp < nearDisp && m.Disp > -nearDisp:
 		l := t.sanitized(m.Base)
-		if ref = (memRef{l.n, m.Disp + l.delta}); t.c.reaches(ref) {
+		if ref = (memRef{l.n, m.Disp + l.delta}); t.reaches(ref) {
 			return ref, ""
 		}
 		t.release(l.n)
@@ -77,9 +79,25 @@ func (t *translator) address(m *x86.Mem, size int) (ref memRef, stop string) {
 }
 
 // stack returns where [rsp+disp] is.
-func (t *translator) stack(disp int32) memRef {
-	l := t.sanitized(x86.RSP)
-	return memRef{l.n, l.delta + disp}
+func (t *translator) stack(disp int32) memRef { return t.off(x86.RSP, disp) }
+
+// off returns where [g+disp] is, disp being small. The register in it is pinned.
+func (t *translator) off(g x86.Reg, disp int32) memRef {
+	l := t.sanitized(g)
+	if ref := (memRef{l.n, l.delta + disp}); t.reaches(ref) {
+		return ref
+	}
+	t.release(l.n)
+	o := t.operand(g)
+	n := t.alloc()
+	t.e.lea(n, o.n, 0, 0, o.delta)
+	if o.n >= firstReserved {
+		t.release(o.n)
+	}
+	t.sanitize(n, n)
+	t.c.at(n).sane = true
+	t.c.san[g] = loc{n: n}
+	return memRef{n, disp}
 }
 
 // sanitized returns a pinned register that holds the sanitized value of program register g, less a distance.
@@ -91,11 +109,11 @@ func (t *translator) sanitized(g x86.Reg) loc {
 	}
 	var n uint8
 	switch l := t.c.valueOf(g); {
-	case !isVirtual(g):
-		n = t.alloc()
+	case !t.k.isVirtual(g):
+		n = t.allocFor(g)
 		t.sanitize(n, uint8(g))
 	case !l.ok():
-		n = t.alloc()
+		n = t.allocFor(g)
 		t.e.load(n, slotOf(g))
 		t.sanitize(n, n)
 	default:
@@ -106,7 +124,7 @@ func (t *translator) sanitized(g x86.Reg) loc {
 			t.sanitizeKept(n, n, g)
 			break
 		}
-		n = t.alloc()
+		n = t.allocFor(g)
 		src := l.n
 		if l.delta != 0 {
 			t.e.lea(n, l.n, 0, 0, l.delta)
@@ -154,7 +172,7 @@ func (t *translator) constant(c uint64, size int) memRef {
 	}
 	for _, n := range allocOrder {
 		if r := t.c.at(n); r.konst {
-			if d := int64(c - r.value); d < 1<<30 && d > -1<<30 {
+			if d := int64(c - r.value); d < 1<<30 && d > -1<<30 && d >= -t.k.below {
 				t.c.hold(n)
 				return memRef{n, int32(d)}
 			}
@@ -187,17 +205,23 @@ func (t *translator) expression(m *x86.Mem) memRef {
 	key := exprOf(m)
 	for _, n := range allocOrder {
 		if r := t.c.at(n); r.hasEA && r.expr == key {
-			if d := int64(m.Disp) - int64(r.disp); d < maxDelta && d > -maxDelta && t.c.reaches(memRef{n, int32(d)}) {
+			if d := int64(m.Disp) - int64(r.disp); d < maxDelta && d > -maxDelta && t.reaches(memRef{n, int32(d)}) {
 				t.c.hold(n)
 				return memRef{n, int32(d)}
 			}
 		}
 	}
-	n := t.compute(m)
-	if key.fs {
+	var n uint8
+	switch {
+	case key.fs && (m.Base == x86.NoReg || m.Index == x86.NoReg):
+		n = t.computeFS(m)
+	case key.fs:
+		n = t.compute(m)
 		fs := t.fsBase()
 		t.e.lea(n, fs, n, 1, 0)
 		t.release(fs)
+	default:
+		n = t.compute(m)
 	}
 	t.sanitize(n, n)
 	r := t.c.at(n)
@@ -219,6 +243,29 @@ func (t *translator) compute(m *x86.Mem) uint8 {
 	return n
 }
 
+// computeFS returns a pinned register with the FS base + register*scale + disp of m, which has at most one register.
+func (t *translator) computeFS(m *x86.Mem) uint8 {
+	am := *m
+	am.Seg = x86.SegNone
+	if am.Base != x86.NoReg {
+		am.Base, am.Index, am.Scale = x86.NoReg, am.Base, 1
+	}
+	var value uint8
+	if am.Index != x86.NoReg {
+		if am.Index == x86.RSP || t.k.isVirtual(am.Index) {
+			value = t.value(am.Index)
+			am.Index = x86.Reg(value)
+		}
+	}
+	fs := t.fsBase()
+	am.Base = x86.Reg(fs)
+	n := t.alloc()
+	t.e.leaMem(n, am)
+	t.release(value)
+	t.release(fs)
+	return n
+}
+
 // renamed returns m with virtual registers replaced by pinned native ones that hold them.
 func (t *translator) renamed(m *x86.Mem) x86.Mem {
 	out := *m
@@ -229,7 +276,7 @@ func (t *translator) renamed(m *x86.Mem) x86.Mem {
 		out.Base = x86.Reg(l.n)
 		disp += int64(l.delta)
 	}
-	if m.Index < 16 && isVirtual(m.Index) {
+	if m.Index < 16 && t.k.isVirtual(m.Index) {
 		out.Index = x86.Reg(t.value(m.Index))
 	}
 	if !fits32(disp) {

@@ -39,6 +39,7 @@ func (a access) String() string {
 // same order, and no effect on the program's registers or flags before the last of them, so that a fault leaves the
 // program's state as it was. An instruction at which the translation leaves the blob must not access memory at all.
 func CheckAtomicity(b *Blob, p *path.Path) error {
+	k := &kernels[b.Kernel]
 	code := make(map[uint64][]x86.Inst) // native instructions by program instruction
 	stops := make(map[uint64]bool)
 	for i, l := range b.Lines {
@@ -53,8 +54,8 @@ func CheckAtomicity(b *Blob, p *path.Path) error {
 			}
 			code[l.RIP] = append(code[l.RIP], in)
 			off += uint32(in.Len)
-			if k := sort.Search(len(b.Relocs), func(k int) bool { return b.Relocs[k].Off >= off-4 }); k < len(b.Relocs) &&
-				b.Relocs[k].Off == off-4 && b.Relocs[k].Sym == target.SymStop {
+			if r := sort.Search(len(b.Relocs), func(r int) bool { return b.Relocs[r].Off >= off-4 }); r < len(b.Relocs) &&
+				b.Relocs[r].Off == off-4 && b.Relocs[r].Sym == target.SymStop {
 				stops[l.RIP] = true
 			}
 		}
@@ -63,7 +64,7 @@ func CheckAtomicity(b *Blob, p *path.Path) error {
 		for i := range blk.Insts {
 			in := &blk.Insts[i]
 			native := code[in.Addr]
-			got, err := nativeAccesses(native)
+			got, err := nativeAccesses(k, native)
 			if err != nil {
 				return fmt.Errorf("translation of %#x (%s): %w", in.Addr, in, err)
 			}
@@ -78,7 +79,7 @@ func CheckAtomicity(b *Blob, p *path.Path) error {
 		}
 	}
 	for rip, native := range code {
-		if got, _ := nativeAccesses(native); rip == 0 && len(got) != 0 {
+		if got, _ := nativeAccesses(k, native); rip == 0 && len(got) != 0 {
 			return fmt.Errorf("code that translates no instruction accesses program memory: %v", got)
 		}
 	}
@@ -138,12 +139,17 @@ func explicitAccess(in *x86.Inst) (access, bool) {
 	return access{}, false
 }
 
-// programRegs are the native registers that hold the program's.
-const programRegs = ^(x86.RegSet(1)<<x86.RSP | 1<<x86.R12 | 1<<x86.R13 | 1<<x86.R14 | 1<<x86.R15)
+// ofProgram reports whether a native instruction's memory operand is in program memory.
+func (k *rules) ofProgram(in *x86.Inst) bool {
+	if k.seg != x86.SegNone {
+		return in.Mem.Seg == k.seg
+	}
+	return in.Op != x86.OpLEA && in.Mem.Base != x86.RSP && in.Mem.Base != x86.RBP && in.Mem.Base != x86.RIP
+}
 
 // nativeAccesses lists the accesses to program memory in a piece of native code, and checks that nothing of the program's
 // state is changed before the last of them.
-func nativeAccesses(code []x86.Inst) ([]access, error) {
+func nativeAccesses(k *rules, code []x86.Inst) ([]access, error) {
 	var out []access
 	var changed x86.RegSet // the program's registers that are not what they were
 	var by *x86.Inst       // the last to change one of them, or the flags
@@ -167,7 +173,7 @@ func nativeAccesses(code []x86.Inst) ([]access, error) {
 		case in.Class == x86.ClassString && (in.Rep || in.RepNE):
 			// The pointers are rebased and restored; the fault record undoes that.
 			as, by = programAccesses(in), nil
-		case in.HasMem && in.Mem.Seg == x86.SegGS:
+		case in.HasMem && k.ofProgram(in):
 			a, ok := explicitAccess(in)
 			if !ok {
 				return nil, fmt.Errorf("%s names program memory and does not access it", in)
@@ -180,8 +186,8 @@ func nativeAccesses(code []x86.Inst) ([]access, error) {
 			return nil, fmt.Errorf("%s changes the program's state before the access of %s", by, in)
 		}
 		out = append(out, as...)
-		if in.Writes&programRegs != 0 || in.FlagsWritten != 0 {
-			changed |= in.Writes & programRegs
+		if in.Writes&^k.virtual != 0 || in.FlagsWritten != 0 {
+			changed |= in.Writes &^ k.virtual
 			if by == nil || by.FlagsWritten == 0 {
 				by = in
 			}

@@ -13,6 +13,9 @@ type Blob struct {
 	Lines   []Line  // sorted by Off; which program instruction each piece of Code came from
 	Source  []Range // the program bytes read to make it, sorted, disjoint
 
+	// Kernel is the one whose contract the code keeps to.
+	Kernel target.Kernel
+
 	// Vec is the vector state that the code touches. The verifier checks it.
 	Vec target.Vec
 }

@@ -30,15 +30,6 @@ const maxDelta = 1 << 18
 // a page more. (It bounds what a processor can reach that runs ahead behind a fault: docs/sfi.md.)
 const walkLimit = 1<<20 - 1<<12
 
-// reaches reports whether an access at ref is near enough to what is known of its base register.
-func (c *cache) reaches(ref memRef) bool {
-	if ref.n == 0 {
-		return true
-	}
-	r := c.at(ref.n)
-	return r.konst || r.fs || int64(r.lo)+int64(ref.disp) >= -walkLimit && int64(r.hi)+int64(ref.disp) <= walkLimit
-}
-
 // ea is an address expression without its displacement.
 type ea struct {
 	fs          bool
@@ -52,8 +43,7 @@ func (e ea) uses(g x86.Reg) bool { return e.base == g || e.index == g }
 type resReg struct {
 	// sane: the register is a sanitized address; accesses near it are allowed.
 	sane bool
-	// lo and hi bound how far the register is from an address that was sanitized or accessed (lea moves it).
-	lo, hi int32
+	bounds
 	// proven: the sanitized address equals the address it was made from. It does once an access through it has
 	// succeeded: had a bit of the original been moved or dropped, the access or the tag check before it would have faulted.
 	proven bool
@@ -79,20 +69,6 @@ type cache struct {
 }
 
 func (c *cache) at(n uint8) *resReg { return &c.r[n-firstReserved] }
-
-// isVirtual reports whether the program's g lives in a slot.
-func isVirtual(g x86.Reg) bool { return g == x86.RSP || g >= x86.R12 && g <= x86.R15 }
-
-// slotOf is the offset of virtual register v's slot.
-func slotOf(v x86.Reg) int32 {
-	if v == x86.RSP {
-		return target.SlotRSP
-	}
-	return target.SlotR12 + 8*int32(v-x86.R12)
-}
-
-// virtuals in slot order.
-var virtuals = [...]x86.Reg{x86.RSP, x86.R12, x86.R13, x86.R14, x86.R15}
 
 // busy reports whether n holds anything worth keeping.
 func (c *cache) busy(n uint8) bool {
@@ -185,42 +161,6 @@ func (c *cache) saneOf(g x86.Reg) loc {
 	return loc{}
 }
 
-// prove notes that an access has succeeded: the sanitized copies in its base register are the registers' values, and what
-// was accessed is in the window, however far the register had come from the address that was once sanitized.
-func (c *cache) prove(ref memRef) {
-	n := ref.n
-	if n == 0 {
-		return
-	}
-	r := c.at(n)
-	if !r.sane {
-		return
-	}
-	if !r.konst && !r.fs && ref.disp <= walkLimit && ref.disp >= -walkLimit {
-		r.lo, r.hi = -ref.disp, -ref.disp
-	}
-	c.proveValue(ref)
-}
-
-// proveValue is the part of prove that the verifier need not follow.
-func (c *cache) proveValue(ref memRef) {
-	n := ref.n
-	if n == 0 {
-		return
-	}
-	r := c.at(n)
-	if !r.sane || r.proven {
-		return
-	}
-	r.proven = true
-	for _, v := range virtuals {
-		// From here on one register does for both value and address.
-		if l := c.san[v]; l.n == n {
-			c.val[v] = l
-		}
-	}
-}
-
 // wrote notes that program register g has a new value that the cache does not know. For a virtual register the caller
 // then says where it is (setVal, or nothing when it was written to its slot).
 func (c *cache) wrote(g x86.Reg) {
@@ -292,7 +232,7 @@ func (c *cache) setVal(v x86.Reg, n uint8) {
 // dirtyLocs lists the virtual registers whose slots are stale, for a fault record.
 func (c *cache) dirtyLocs() []RegLoc {
 	var out []RegLoc
-	for _, v := range virtuals {
+	for _, v := range kernels[target.Linux].virtuals { // all there are for any kernel
 		if c.dirty&(1<<v) != 0 {
 			out = append(out, RegLoc{Virtual: uint8(v), Native: c.val[v].n, Delta: c.val[v].delta})
 		}

@@ -15,8 +15,9 @@ import (
 func dataAt(off uint64) uint64 { return lowBase + dataOffset + off }
 
 // TestCases: programs that once came out wrong, or that random ones hit too seldom.
-func TestCases(t *testing.T) {
-	w := newWorld(t)
+func TestCases(t *testing.T) { eachKernel(t, testCases) }
+
+func testCases(t *testing.T, w *world) {
 	const tag = uint64(1) << 60
 	cases := []struct {
 		name string

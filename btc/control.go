@@ -89,7 +89,7 @@ func (t *translator) goTo(addr uint64) {
 	case b == t.next && t.inherits(b):
 		t.keep = true
 	default:
-		t.flush()
+		t.flushFor(b)
 		if !t.jumpsBackward(b) {
 			t.establish(b)
 		}
@@ -132,7 +132,7 @@ func (t *translator) branch() (stop string) {
 		ref := t.stack(0)
 		t.fault(FaultAccess)
 		t.e.gsLoad(8, regTarget, ref)
-		t.c.prove(ref)
+		t.prove(ref)
 		t.moveRSP(retSize(in))
 		t.indirect()
 	case x86.FlowSyscall:
@@ -157,7 +157,7 @@ func (t *translator) loadTarget() (stop string) {
 		}
 		t.fault(FaultAccess)
 		t.e.gsLoad(8, regTarget, ref)
-		t.c.prove(ref)
+		t.prove(ref)
 		t.release(ref.n)
 		return ""
 	}
@@ -209,7 +209,7 @@ func (t *translator) conditional(taken, fall uint64) {
 	if bt == nil {
 		t.e.jcc(cond, t.coldExit(target.SymDispatch, taken))
 	} else {
-		t.flush()
+		t.flushFor(bt)
 		t.edge(bt, true)
 		t.e.jcc(cond, t.labels[bt.Index])
 	}
@@ -219,7 +219,7 @@ func (t *translator) conditional(taken, fall uint64) {
 // countedBranch translates JRCXZ and the LOOP family, which have no form that leaves RCX and the flags alone but JRCXZ,
 // with its reach of 128 bytes.
 func (t *translator) countedBranch(taken, fall uint64) {
-	t.flush()
+	t.flushFor(t.p.BlockAt(taken), t.p.BlockAt(fall))
 	yes, no := t.e.newLabel(), t.e.newLabel()
 	switch t.in.Op {
 	case x86.OpJRCXZ:
@@ -287,7 +287,11 @@ func (t *translator) indirect() {
 	if len(targets) > 0 {
 		t.settleRSP()
 	}
-	t.flush()
+	blocks := make([]*path.Block, len(targets))
+	for i, addr := range targets {
+		blocks[i] = t.p.BlockAt(addr)
+	}
+	t.flushFor(blocks...)
 	const rcx = uint8(x86.RCX)
 	checked := t.in.Flow == x86.FlowIndCall // before the return address was pushed
 	if len(targets) > 0 || !checked {
@@ -361,7 +365,7 @@ func (t *translator) settleRSP() {
 	if l.n != n {
 		t.evict(n)
 	} else {
-		for _, v := range virtuals {
+		for _, v := range t.k.virtuals {
 			if v != x86.RSP && t.c.val[v].n == n && t.c.dirty&(1<<v) != 0 {
 				t.writeBack(v)
 			}
@@ -372,13 +376,13 @@ func (t *translator) settleRSP() {
 		}
 	}
 	from := *t.c.at(l.n)
-	lo, hi := from.lo+l.delta, from.hi+l.delta
-	if lo < -maxDelta || hi > maxDelta {
+	to := from.bounds.at(l.delta)
+	if lo, hi := to.walk(); !to.known() || lo < -maxDelta || hi > maxDelta {
 		return
 	}
 	t.e.lea(n, l.n, 0, 0, l.delta)
 	t.c.drop(n)
-	*t.c.at(n) = resReg{sane: true, proven: true, lo: lo, hi: hi}
+	*t.c.at(n) = resReg{sane: true, proven: true, bounds: to}
 	t.c.val[x86.RSP], t.c.san[x86.RSP] = loc{n: n}, loc{n: n}
 	t.c.dirty |= dirty
 }

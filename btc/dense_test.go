@@ -187,8 +187,9 @@ func (g *gen) denseState() state {
 }
 
 // TestDense executes dense programs natively and translated. Nearly all of them run to their end in translated code.
-func TestDense(t *testing.T) {
-	w := newWorld(t)
+func TestDense(t *testing.T) { eachKernel(t, testDense) }
+
+func testDense(t *testing.T, w *world) {
 	n := *sequences
 	if testing.Short() {
 		n /= 10

@@ -17,8 +17,9 @@ var firstSeed = flag.Uint64("first", 0, "seed of the first of them")
 var verbose = flag.Bool("seeds", false, "print the seed of each random program before it runs")
 
 // TestRandom executes random programs natively and translated.
-func TestRandom(t *testing.T) {
-	w := newWorld(t)
+func TestRandom(t *testing.T) { eachKernel(t, testRandom) }
+
+func testRandom(t *testing.T, w *world) {
 	n := *sequences
 	if testing.Short() {
 		n /= 10

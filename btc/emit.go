@@ -9,6 +9,7 @@ import (
 // consist of beside the program's own; none of them changes the flags but gsCmp, which is one of the program's.
 // Native registers are numbered as the hardware does.
 type emitter struct {
+	k    *rules
 	a    x86.Asm
 	blob *Blob
 	vec  target.Vec
@@ -57,7 +58,7 @@ func (e *emitter) setString(s *StringFix) { e.blob.Faults[len(e.blob.Faults)-1].
 
 // loopAlign is where loops begin: a window of the processor's fetch and of its cache of decoded instructions. Without it a
 // loop of a few instructions takes up to twice the time, depending on where it happens to be. Blobs begin at cache lines.
-const loopAlign = 32
+const loopAlign = 64
 
 func (e *emitter) align() {
 	n := -e.a.Len() & (loopAlign - 1)
@@ -118,7 +119,6 @@ func vecOf(in *x86.Inst) target.Vec {
 
 func reg(n uint8) x86.RM       { return x86.R(x86.Reg(n)) }
 func slot(off int32) x86.RM    { return x86.M(x86.Base(x86.RSP, off)) }
-func (m memRef) rm() x86.RM    { return x86.M(m.x86()) }
 func wide(n uint8) (r x86.Reg) { return x86.Reg(n) }
 
 func (e *emitter) mov(d, s uint8)              { e.a.Mov(8, reg(d), reg(s)) }
@@ -147,19 +147,32 @@ func (e *emitter) leaMem32(d uint8, m x86.Mem) { e.a.Lea(4, wide(d), m) }
 // leaHere loads the address after itself.
 func (e *emitter) leaHere(d uint8) { e.a.Lea(8, wide(d), x86.Base(x86.RIP, 0)) }
 
-// touch reads behind the context block unless n is 0.
+// touch reads where nothing is mapped unless n is 0.
 func (e *emitter) touch(n uint8) {
-	e.a.Mov(8, reg(n), x86.M(x86.Mem{Base: x86.RSP, Index: wide(n), Scale: 8, Disp: target.SlotTouch}))
+	base, disp := x86.RSP, int32(target.SlotTouch)
+	if e.k.kernel == target.Linux {
+		base, disp = x86.RBP, target.LinuxTouch
+	}
+	e.a.Mov(8, reg(n), x86.M(x86.Mem{Base: base, Index: wide(n), Scale: 8, Disp: disp}))
 }
 
 // poll reads where the thread is asked to leave, into n.
-func (e *emitter) poll(n uint8) { e.a.Mov(4, reg(n), slot(target.PollDisp)) }
+func (e *emitter) poll(n uint8) {
+	at := slot(target.PollDisp)
+	if e.k.kernel == target.Linux {
+		at = x86.M(x86.Base(x86.RBP, target.LinuxPollDisp))
+	}
+	e.a.Mov(4, reg(n), at)
+}
+
+// endbr is ENDBR64, which an indirect jump may lead to.
+func (e *emitter) endbr() { e.a.Raw(0xf3, 0x0f, 0x1e, 0xfa) }
 
 // gsLoad, gsStore and gsCmp access w bytes of program memory.
-func (e *emitter) gsLoad(w int, d uint8, m memRef)       { e.a.Mov(w, reg(d), m.rm()) }
-func (e *emitter) gsStore(w int, m memRef, s uint8)      { e.a.Mov(w, m.rm(), reg(s)) }
-func (e *emitter) gsStoreImm(w int, m memRef, imm int32) { e.a.MovRMImm(w, m.rm(), imm) }
-func (e *emitter) gsCmp(w int, r uint8, m memRef)        { e.a.Op2(x86.OpCMP, w, reg(r), m.rm()) }
+func (e *emitter) gsLoad(w int, d uint8, m memRef)       { e.a.Mov(w, reg(d), x86.M(e.at(m))) }
+func (e *emitter) gsStore(w int, m memRef, s uint8)      { e.a.Mov(w, x86.M(e.at(m)), reg(s)) }
+func (e *emitter) gsStoreImm(w int, m memRef, imm int32) { e.a.MovRMImm(w, x86.M(e.at(m)), imm) }
+func (e *emitter) gsCmp(w int, r uint8, m memRef)        { e.a.Op2(x86.OpCMP, w, reg(r), x86.M(e.at(m))) }
 
 // xchgHigh exchanges the two low bytes of register low (RAX..RBX).
 func (e *emitter) xchgHigh(low uint8) { e.a.Op2(x86.OpXCHG, 1, reg(low), reg(low+uint8(x86.AH))) }

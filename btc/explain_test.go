@@ -10,14 +10,17 @@ import (
 
 // explain is the verifier's account of b.
 func explain(b *btc.Blob) string {
-	const base = 0x7000_0000_0000
-	var env sfi.Env
+	base := uint64(0x7000_0000_0000)
+	env := sfi.Env{Kernel: b.Kernel, Vec: b.Vec}
+	if b.Kernel == target.Linux {
+		base = linuxVerified + pageSize
+	}
 	for s := range target.NumSyms {
 		env.Syms[s] = base - 0x1000 + 16*uint64(s)
 	}
 	code := append([]byte(nil), b.Code...)
 	for _, r := range b.Relocs {
-		d := int64(env.Syms[r.Sym]) - base - int64(r.Off) - 4
+		d := int64(env.Syms[r.Sym]-base) - int64(r.Off) - 4
 		for k := range 4 {
 			code[int(r.Off)+k] = byte(d >> (8 * k))
 		}

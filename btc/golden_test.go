@@ -14,6 +14,7 @@ import (
 
 	"ub/btc"
 	"ub/path"
+	"ub/target"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden listings")
@@ -99,9 +100,21 @@ func (f function) translate(t testing.TB, o btc.Options) (*path.Path, *btc.Blob)
 // TestGolden pins the bytes and text of the translation of a few functions, so that every change of the code that comes
 // out is seen and judged.
 func TestGolden(t *testing.T) {
-	for name, f := range readFunctions(t) {
+	functions := readFunctions(t)
+	type golden struct {
+		function
+		kernel target.Kernel
+	}
+	all := map[string]golden{}
+	for name, f := range functions {
+		all[name] = golden{f, target.Sentry}
+	}
+	for _, name := range []string{"keep", "walk", "switch", "odd"} {
+		all[name+"_linux"] = golden{functions[name], target.Linux}
+	}
+	for name, f := range all {
 		t.Run(name, func(t *testing.T) {
-			p, b := f.translate(t, btc.Options{})
+			p, b := f.translate(t, btc.Options{Kernel: f.kernel})
 			if err := btc.CheckAtomicity(b, p); err != nil {
 				t.Error(err)
 			}

@@ -11,7 +11,7 @@ func (t *translator) highByte() (stop string, done bool) {
 		switch o := &in.Ops[i]; {
 		case o.Kind == x86.KindReg && o.Reg >= x86.AH && o.Reg <= x86.BH && o.Field != x86.FieldImplicit:
 			h = i
-		case o.Kind == x86.KindReg && isVirtual(o.Reg):
+		case o.Kind == x86.KindReg && t.k.isVirtual(o.Reg):
 			m = i
 		case o.Kind == x86.KindMem:
 			m = i
@@ -32,12 +32,12 @@ func (t *translator) highByte() (stop string, done bool) {
 	writesMem := mem.Access&(x86.Write|x86.CondWrite) != 0
 	switch {
 	case ref.n == 0: // no REX needed
-		t.emit(in, x86.Subst{}.Mem(ref.x86()), memRef{})
+		t.emit(in, x86.Subst{}.Mem(t.e.at(ref)), memRef{})
 	case high.Access&(x86.Write|x86.CondWrite) == 0:
 		// Only read: a copy does, but not of what the instruction uses implicitly besides (CMPXCHG).
 		n := t.alloc()
 		t.e.rorx(n, uint8(low), 8)
-		t.emit(in, x86.Subst{}.Field(high.Field, x86.Reg(n)).Mem(ref.x86()), ref)
+		t.emit(in, x86.Subst{}.Field(high.Field, x86.Reg(n)).Mem(t.e.at(ref)), ref)
 	case writesMem:
 		return "high byte register exchanged with memory", true
 	default:
@@ -45,7 +45,7 @@ func (t *translator) highByte() (stop string, done bool) {
 		n := t.alloc()
 		t.fault(FaultAccess)
 		t.e.gsLoad(1, n, ref)
-		t.c.prove(ref)
+		t.prove(ref)
 		t.e.xchgHigh(uint8(low))
 		t.e.inst(in, x86.Subst{}.Field(high.Field, low).RM(x86.Reg(n)))
 		t.e.xchgHigh(uint8(low))

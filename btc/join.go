@@ -58,7 +58,10 @@ func meet(a, b *cache) cache {
 		r.sane = x.sane && y.sane
 		if r.sane {
 			r.proven = x.proven && y.proven
-			r.lo, r.hi = min(x.lo, y.lo), max(x.hi, y.hi)
+			r.bounds = x.bounds.and(y.bounds)
+			if !r.known() {
+				r.sane, r.proven = false, false
+			}
 		}
 		if x.konst && y.konst && x.value == y.value {
 			r.konst, r.value = true, x.value
@@ -92,7 +95,7 @@ func (c *cache) covers(s *cache) bool {
 // provides reports whether register m has, in c, all that register n has in s.
 func (c *cache) provides(m uint8, s *cache, n uint8) bool {
 	x, y := c.at(m), s.at(n)
-	if y.sane && (!x.sane || y.proven && !x.proven || x.lo < y.lo || x.hi > y.hi) ||
+	if y.sane && (!x.sane || y.proven && !x.proven || !x.bounds.within(y.bounds)) ||
 		y.konst && (!x.konst || x.value != y.value) || y.fs && !x.fs ||
 		y.hasEA && (!x.hasEA || x.expr != y.expr || x.disp != y.disp) {
 		return false
@@ -110,7 +113,7 @@ func (c *cache) provides(m uint8, s *cache, n uint8) bool {
 
 // forEntry reduces a join state to what a stub can establish: addresses only of the stack, which the program always has,
 // and plain values.
-func (c *cache) forEntry() cache {
+func (c *cache) forEntry(k *rules) cache {
 	var out cache
 	for _, n := range allocOrder {
 		r := c.at(n)
@@ -122,10 +125,10 @@ func (c *cache) forEntry() cache {
 		if l := c.san[x86.RSP]; l == (loc{n: n}) && sans&(1<<x86.RSP) != 0 {
 			out.san[x86.RSP] = l
 			out.at(n).sane = true
-			out.at(n).lo, out.at(n).hi = min(r.lo, 0), max(r.hi, 0)
+			out.at(n).bounds = r.bounds.and(bounds{}) // which is what the stub establishes
 			continue
 		}
-		for _, v := range virtuals {
+		for _, v := range k.virtuals {
 			if vals == 1<<v && !r.sane && c.val[v].delta == 0 {
 				out.val[v] = c.val[v]
 			}
@@ -166,14 +169,23 @@ func (c *cache) keepOnly(max int) {
 func (t *translator) joinState(b *path.Block) cache {
 	j := &t.joins[b.Index]
 	var s cache
-	if in := t.incoming[b.Index]; in != nil && !t.o.NoJoins {
+	in := t.incoming[b.Index]
+	// What only ways from behind lead to may have none at all in the end. The verifier looks at such code too, and to it
+	// nothing is known there.
+	stack := t.wantsStack(b) && (in != nil || b.Entry)
+	if in != nil && !t.o.NoJoins {
 		s = *in
 		if j.limited {
 			s = meet(&s, &j.limit)
 		}
 		if b.Entry {
-			s = s.forEntry()
+			s = s.forEntry(t.k)
 		}
+	}
+	if stack {
+		t.demandStack(&s)
+	}
+	if in != nil && !t.o.NoJoins || stack {
 		if t.polls[b.Index] || b.Entry {
 			// The poll, or the stub that checks the stack pointer's tag bits, needs one.
 			s.keepOnly(numReserved - 1)
@@ -192,6 +204,9 @@ func (t *translator) joinState(b *path.Block) cache {
 func (t *translator) edge(b *path.Block, conform bool) {
 	if t.c.dirty != 0 {
 		panic("BUG: a jump with values that are not in their slots")
+	}
+	if t.wantsStack(b) && !t.stackReady() {
+		panic("BUG: a jump to a block that uses the stack, without the stack's register")
 	}
 	if !t.jumpsBackward(b) {
 		if in := t.incoming[b.Index]; in == nil {
@@ -217,7 +232,11 @@ func (t *translator) edge(b *path.Block, conform bool) {
 		if j.limited {
 			// Addresses that get further away from what is known of them in each round would do so for ever.
 			for _, n := range allocOrder {
-				if x, y := c.at(n), j.state.at(n); x.sane && y.sane && (x.lo < y.lo || x.hi > y.hi) {
+				if x, y := c.at(n), j.state.at(n); x.sane && y.sane && !x.bounds.within(y.bounds) {
+					if x.also && !x.lost {
+						x.lost, x.lo, x.hi = true, 0, 0
+						continue
+					}
 					c.drop(n)
 				}
 			}
@@ -273,7 +292,7 @@ func (c *cache) distance(m uint8, s *cache, n uint8) (int32, bool) {
 func (c *cache) reach(m uint8, s *cache, n uint8) (int32, bool) {
 	d, ok := c.distance(m, s, n)
 	x, y := c.at(m), s.at(n)
-	if y.sane && (x.lo+d < y.lo || x.hi+d > y.hi) {
+	if y.sane && !x.bounds.at(d).within(y.bounds) {
 		ok = false
 	}
 	return d, ok
@@ -303,8 +322,7 @@ func (t *translator) moved(n uint8, d int32) {
 	}
 	r := c.at(n)
 	r.disp += d
-	r.lo, r.hi = r.lo+d, r.hi+d
-	if r.lo < -walkLimit || r.hi > walkLimit {
+	if r.bounds = r.bounds.at(d); r.sane && !r.known() {
 		c.drop(n)
 	}
 }
@@ -348,7 +366,7 @@ func (t *translator) copyFacts(n, m uint8, d int32, s *cache) {
 	r := t.c.at(n)
 	*r = *t.c.at(m)
 	r.disp += d
-	r.lo, r.hi = r.lo+d, r.hi+d
+	r.bounds = r.bounds.at(d)
 	for g := range s.val {
 		if l := s.val[g]; l.n == n {
 			t.c.val[g] = l
@@ -374,9 +392,22 @@ func (t *translator) establish(b *path.Block) {
 	n := 0
 	// comes tells whether the loop comes round with something, as far as is known yet.
 	comes := func(has func(c *cache) bool) bool { return has(&j.back) && (!j.limited || has(&j.limit)) }
+	most := numReserved - 1
+	if t.wantsStack(b) {
+		t.c.hold(stackReg)
+		most--
+	}
+	// room tells whether there are registers for an address: itself, the tag that is checked, and what it is made from, if that
+	// must be loaded.
+	room := func(from ...x86.Reg) bool {
+		need := 2
+		if slices.ContainsFunc(from, t.k.isVirtual) {
+			need++
+		}
+		return n < most && t.c.unpinned() >= need
+	}
 	want := func(g x86.Reg) {
-		if written&(1<<g) == 0 && n < numReserved-1 && comes(func(c *cache) bool { return c.san[g].ok() }) && !t.c.saneOf(g).ok() && t.c.unpinned() >= 3 {
-			// At most three are in use at a time: the value, the address, and the tag that is checked.
+		if written&(1<<g) == 0 && comes(func(c *cache) bool { return c.san[g].ok() }) && !t.c.saneOf(g).ok() && room(g) {
 			n++
 			t.sanitized(g)
 		}
@@ -394,8 +425,7 @@ func (t *translator) establish(b *path.Block) {
 		if has(&t.c) {
 			return
 		}
-		// At most three are in use at a time: a base or index from its slot, the address, and the tag that is checked.
-		if comes(has) && n < numReserved-1 && t.c.unpinned() >= 3 {
+		if comes(has) && room(m.Base, m.Index) {
 			n++
 			t.expression(m)
 		}
@@ -416,8 +446,8 @@ func (t *translator) establish(b *path.Block) {
 		if usesStack(x) {
 			want(x86.RSP)
 		}
-		for _, v := range virtuals {
-			if x.Reads&^written&(1<<v) != 0 && n < numReserved-1 && t.c.unpinned() >= 2 && j.back.val[v].ok() && !t.c.valueOf(v).ok() && !t.c.san[v].ok() {
+		for _, v := range t.k.virtuals {
+			if x.Reads&^written&(1<<v) != 0 && n < most && t.c.unpinned() >= 2 && j.back.val[v].ok() && !t.c.valueOf(v).ok() && !t.c.san[v].ok() {
 				n++
 				t.value(v)
 			}
@@ -449,12 +479,15 @@ func (t *translator) loopsWantMore() bool {
 func (t *translator) stub(b *path.Block) x86.Label {
 	s := t.joins[b.Index].state
 	t.stubs[b.Index] = s
-	if s == (cache{}) {
+	if s == (cache{}) && t.k.kernel != target.Linux {
 		return t.labels[b.Index]
 	}
 	l := t.e.newLabel()
 	t.e.line(b.Addr)
 	t.e.bind(l)
+	if t.k.kernel == target.Linux {
+		t.e.endbr()
+	}
 	for _, n := range allocOrder {
 		switch {
 		case s.at(n).fs:
@@ -469,7 +502,7 @@ func (t *translator) stub(b *path.Block) x86.Label {
 			}
 			t.e.pdep(n, n, target.SlotAddrMask)
 		default:
-			for _, v := range virtuals {
+			for _, v := range t.k.virtuals {
 				if s.val[v].n == n {
 					t.e.load(n, slotOf(v))
 				}

@@ -38,13 +38,16 @@ func (t *translator) plain() (stop string) {
 			return stop
 		}
 	}
+	step, stepped := addend(in)
+	if stepped && in.Ops[0].Reg == x86.RSP && t.stepStack(step) {
+		return ""
+	}
 	if t.onSlot() {
 		return ""
 	}
-	step, stepped := addend(in)
 	var s x86.Subst
-	var written [len(virtuals)]uint8
-	for i, v := range virtuals {
+	var written [LinuxVirtualSlots]uint8
+	for i, v := range t.k.virtuals {
 		read, write := accessOf(in, v)
 		var n uint8
 		switch {
@@ -63,10 +66,10 @@ func (t *translator) plain() (stop string) {
 		}
 	}
 	if in.HasMem {
-		s = s.Mem(ref.x86())
+		s = s.Mem(t.e.at(ref))
 	}
 	t.emit(in, s, ref)
-	for i, v := range virtuals {
+	for i, v := range t.k.virtuals {
 		if n := written[i]; n != 0 {
 			san := t.c.san[v]
 			if stepped {
@@ -90,17 +93,30 @@ func (t *translator) emit(in *x86.Inst, s x86.Subst, ref memRef) {
 		t.fault(FaultDivide)
 	case in.HasMem, in.Vec != x86.VecNone: // of the latter, a floating-point exception that the program has unmasked
 		t.fault(FaultAccess)
-	case in.Op == x86.OpRDTSC, in.Op == x86.OpRDTSCP: // the last two when the process has switched them off
+	case in.Op == x86.OpRDTSC, in.Op == x86.OpRDTSCP: // when the process has switched them off
+		t.fault(FaultAccess)
+	case maybeUndefined(in.Op):
 		t.fault(FaultAccess)
 	}
 	t.e.inst(in, s)
 	switch {
 	case in.Masked:
 	case maybeNoAccess(in):
-		t.c.proveValue(ref)
+		t.proveValue(ref)
 	default:
-		t.c.prove(ref)
+		t.prove(ref)
 	}
+}
+
+// maybeUndefined tells of which general-purpose operations there are processors without them, among those that have BMI2,
+// which translations need anyway: the manuals promise no order in which features came. Then the program gets its SIGILL from
+// its own kernel, instead of taking down the one that runs the translation.
+func maybeUndefined(o x86.Op) bool {
+	switch o {
+	case x86.OpANDN, x86.OpBEXTR, x86.OpBLSI, x86.OpBLSMSK, x86.OpBLSR, x86.OpCRC32, x86.OpPOPCNT:
+		return true
+	}
+	return false
 }
 
 // maybeNoAccess tells of which instructions the verifier does not take for granted that they access their memory operand: a
@@ -120,7 +136,7 @@ func (t *translator) wroteNatives() {
 	step, stepped := addend(in)
 	for g := x86.RAX; g <= x86.R11; g++ {
 		switch {
-		case in.Writes&(1<<g) == 0 || isVirtual(g):
+		case in.Writes&(1<<g) == 0 || t.k.isVirtual(g):
 		case stepped:
 			t.c.bumped(g, step)
 		default:
@@ -188,7 +204,7 @@ func (t *translator) onSlot() bool {
 	at := -1
 	for i := range in.Ops[:in.NumOps] {
 		o := &in.Ops[i]
-		if o.Kind != x86.KindReg || !isVirtual(o.Reg) || o.Field == x86.FieldImplicit {
+		if o.Kind != x86.KindReg || !t.k.isVirtual(o.Reg) || o.Field == x86.FieldImplicit {
 			continue
 		}
 		if at >= 0 {
@@ -255,13 +271,13 @@ func (t *translator) move() bool {
 	}
 	san := t.saneHeld(s)
 	switch {
-	case isVirtual(d) && isVirtual(s):
+	case t.k.isVirtual(d) && t.k.isVirtual(s):
 		l := t.c.valueOf(s)
 		if !l.ok() {
 			l = loc{n: t.value(s)}
 		}
 		t.shareVal(d, l)
-	case isVirtual(d):
+	case t.k.isVirtual(d):
 		if san.ok() && t.c.at(san.n).proven {
 			t.shareVal(d, san)
 			break
@@ -274,7 +290,7 @@ func (t *translator) move() bool {
 		n := t.fresh(d)
 		t.e.mov(n, uint8(s))
 		t.setNew(d, n)
-	case isVirtual(s):
+	case t.k.isVirtual(s):
 		l := t.c.valueOf(s)
 		switch {
 		case !l.ok() && !t.usedLater(s) && !t.o.NoSlotOperands:
@@ -350,11 +366,11 @@ func (t *translator) leaStep(d, s x86.Reg, disp int32) {
 	san := t.saneHeld(s).plus(disp)
 	l := t.c.valueOf(s)
 	switch {
-	case d == s && !isVirtual(d):
+	case d == s && !t.k.isVirtual(d):
 		t.e.lea(uint8(d), uint8(d), 0, 0, disp)
 		t.c.bumped(d, disp)
 		return
-	case isVirtual(d) && l.ok() && l.plus(disp).ok():
+	case t.k.isVirtual(d) && l.ok() && l.plus(disp).ok():
 		t.shareVal(d, l.plus(disp))
 	default:
 		o := t.operand(s)
@@ -370,7 +386,7 @@ func (t *translator) leaStep(d, s x86.Reg, disp int32) {
 
 // define gives program register d the whole value that f computes into a native register.
 func (t *translator) define(d x86.Reg, f func(n uint8)) {
-	if !isVirtual(d) {
+	if !t.k.isVirtual(d) {
 		f(uint8(d))
 		t.c.wrote(d)
 		return

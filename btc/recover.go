@@ -6,8 +6,11 @@ import "sort"
 // slots are the first ones of the block, in the order of virtualReg.
 const VirtualSlots = 5
 
+// LinuxVirtualSlots is the same for the kernel Linux.
+const LinuxVirtualSlots = 6
+
 // virtualReg lists the virtual registers in slot order: slot i is the quadword at offset 8*i of the context block.
-var virtualReg = [VirtualSlots]uint8{4, 12, 13, 14, 15}
+var virtualReg = [LinuxVirtualSlots]uint8{4, 12, 13, 14, 15, 5}
 
 // x86 numbers of the pointers that string instructions use.
 const (
@@ -22,9 +25,18 @@ const (
 // A virtual register is in its slot unless f.Dirty says which native register holds it; a string instruction's pointers
 // are still rebased to host addresses when it faults, and are moved back by the distance they have come.
 func (f *Fault) Recover(native *[16]uint64, slots *[VirtualSlots]uint64) [16]uint64 {
+	return f.recover(native, slots[:])
+}
+
+// RecoverLinux is Recover for a blob of the kernel Linux; native[5], the anchor, is ignored too.
+func (f *Fault) RecoverLinux(native *[16]uint64, slots *[LinuxVirtualSlots]uint64) [16]uint64 {
+	return f.recover(native, slots[:])
+}
+
+func (f *Fault) recover(native *[16]uint64, slots []uint64) [16]uint64 {
 	out := *native
-	for i, v := range virtualReg {
-		out[v] = slots[i]
+	for i, v := range slots {
+		out[virtualReg[i]] = v
 	}
 	for _, d := range f.Dirty {
 		out[d.Virtual] = native[d.Native] + uint64(int64(d.Delta))

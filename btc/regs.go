@@ -4,12 +4,12 @@ import (
 	"math"
 
 	"ub/path"
-	"ub/target"
 	"ub/x86"
 )
 
-// allocOrder: R14 and R15 first, since as an address base R12 needs a SIB byte and R13 a displacement.
-var allocOrder = [numReserved]uint8{14, 15, 12, 13}
+// allocOrder: R14 and R15 first, since as an address base R12 needs a SIB byte and R13 a displacement; R12 last, since it is
+// stackReg.
+var allocOrder = [numReserved]uint8{14, 15, 13, 12}
 
 // alloc returns a reserved register that holds nothing, pinned until the end of the instruction.
 func (t *translator) alloc() uint8 {
@@ -38,6 +38,16 @@ func (t *translator) alloc() uint8 {
 	return best
 }
 
+// allocFor is alloc for the sanitized value of g.
+func (t *translator) allocFor(g x86.Reg) uint8 {
+	if g == x86.RSP && !t.c.at(stackReg).pin && !t.c.busy(stackReg) {
+		t.c.drop(stackReg)
+		t.c.hold(stackReg)
+		return stackReg
+	}
+	return t.alloc()
+}
+
 // release ends the protection of n (0: none) before the end of the instruction.
 func (t *translator) release(n uint8) {
 	if n != 0 {
@@ -47,7 +57,7 @@ func (t *translator) release(n uint8) {
 
 // evict frees n, writing back what is only there.
 func (t *translator) evict(n uint8) {
-	for _, v := range virtuals {
+	for _, v := range t.k.virtuals {
 		if t.c.val[v].n == n && t.c.dirty&(1<<v) != 0 {
 			t.writeBack(v)
 		}
@@ -192,7 +202,7 @@ func (t *translator) advance(n uint8, d int32) {
 
 // flush makes all slots current.
 func (t *translator) flush() {
-	for _, v := range virtuals {
+	for _, v := range t.k.virtuals {
 		if t.c.dirty&(1<<v) != 0 {
 			t.writeBack(v)
 		}
@@ -225,7 +235,7 @@ func (t *translator) value(v x86.Reg) uint8 {
 // operand returns where program register g can be read for an address computation: itself, or a pinned native register
 // and a distance.
 func (t *translator) operand(g x86.Reg) loc {
-	if !isVirtual(g) {
+	if !t.k.isVirtual(g) {
 		return loc{n: uint8(g)}
 	}
 	if l := t.c.valueOf(g); l.ok() {
@@ -291,8 +301,3 @@ func (t *translator) setStepped(v x86.Reg, n uint8, step int32) {
 
 // fits32 reports whether v is representable as a sign-extended 32-bit immediate.
 func fits32(v int64) bool { return v >= math.MinInt32 && v <= math.MaxInt32 }
-
-// inWindow reports whether size bytes at the constant address c are program addresses.
-func inWindow(c uint64, size int) bool {
-	return c < target.WindowSize && c+uint64(size) <= target.WindowSize
-}

@@ -32,16 +32,16 @@ func (t *translator) push() (stop string) {
 		ref := t.stack(-8)
 		t.fault(FaultAccess)
 		t.e.gsStoreImm(8, ref, int32(in.Imm))
-		t.c.prove(ref)
+		t.prove(ref)
 	case x86.KindReg:
 		src := uint8(o.Reg)
-		if isVirtual(o.Reg) {
+		if t.k.isVirtual(o.Reg) {
 			src = t.value(o.Reg)
 		}
 		ref := t.stack(-8)
 		t.fault(FaultAccess)
 		t.e.gsStore(8, ref, src)
-		t.c.prove(ref)
+		t.prove(ref)
 	case x86.KindMem:
 		from, stop := t.address(&in.Mem, 8)
 		if stop != "" {
@@ -50,12 +50,12 @@ func (t *translator) push() (stop string) {
 		n := t.alloc()
 		t.fault(FaultAccess)
 		t.e.gsLoad(8, n, from)
-		t.c.prove(from)
+		t.prove(from)
 		t.release(from.n)
 		ref := t.stack(-8)
 		t.fault(FaultAccess)
 		t.e.gsStore(8, ref, n)
-		t.c.prove(ref)
+		t.prove(ref)
 	default:
 		return "push of an unknown operand"
 	}
@@ -69,14 +69,14 @@ func (t *translator) pushConst(c uint64) {
 		ref := t.stack(-8)
 		t.fault(FaultAccess)
 		t.e.gsStoreImm(8, ref, int32(c))
-		t.c.prove(ref)
+		t.prove(ref)
 	} else {
 		ref := t.stack(-8)
 		n := t.alloc()
 		t.e.movImm(n, c)
 		t.fault(FaultAccess)
 		t.e.gsStore(8, ref, n)
-		t.c.prove(ref)
+		t.prove(ref)
 		t.release(n)
 	}
 	t.moveRSP(-8)
@@ -92,11 +92,11 @@ func (t *translator) pop() (stop string) {
 		return "pop of flags or a segment"
 	}
 	switch o := &in.Ops[0]; {
-	case o.Kind == x86.KindReg && !isVirtual(o.Reg):
+	case o.Kind == x86.KindReg && !t.k.isVirtual(o.Reg):
 		ref := t.stack(0)
 		t.fault(FaultAccess)
 		t.e.gsLoad(8, uint8(o.Reg), ref)
-		t.c.prove(ref)
+		t.prove(ref)
 		t.c.wrote(o.Reg)
 		t.moveRSP(8)
 	case o.Kind == x86.KindReg:
@@ -104,7 +104,7 @@ func (t *translator) pop() (stop string) {
 		n := t.fresh(o.Reg)
 		t.fault(FaultAccess)
 		t.e.gsLoad(8, n, ref)
-		t.c.prove(ref)
+		t.prove(ref)
 		if o.Reg != x86.RSP { // POP RSP: what was read is the new RSP (SDM, POP)
 			t.moveRSP(8)
 		}
@@ -120,7 +120,7 @@ func (t *translator) pop() (stop string) {
 		n := t.alloc()
 		t.fault(FaultAccess)
 		t.e.gsLoad(8, n, ref)
-		t.c.prove(ref)
+		t.prove(ref)
 		t.release(ref.n)
 		to, stop := t.address(&in.Mem, 8)
 		if stop != "" {
@@ -128,7 +128,7 @@ func (t *translator) pop() (stop string) {
 		}
 		t.fault(FaultAccess)
 		t.e.gsStore(8, to, n)
-		t.c.prove(to)
+		t.prove(to)
 		t.moveRSP(8)
 	default:
 		return "pop of an unknown operand"
@@ -141,15 +141,22 @@ func (t *translator) leaveFrame() (stop string) {
 	if t.in.Width != 8 {
 		return "leave of 2 bytes"
 	}
-	l := t.sanitized(x86.RBP)
-	ref := memRef{l.n, l.delta}
+	ref := t.off(x86.RBP, 0)
+	l := loc{ref.n, ref.disp}
+	n := uint8(x86.RBP)
+	if t.k.isVirtual(x86.RBP) {
+		n = t.alloc()
+	}
 	t.fault(FaultAccess)
-	t.e.gsLoad(8, uint8(x86.RBP), ref)
-	t.c.prove(ref)
+	t.e.gsLoad(8, n, ref)
+	t.prove(ref)
 	t.c.wrote(x86.RBP)
 	t.c.wrote(x86.RSP)
 	t.c.san[x86.RSP] = l
 	t.c.val[x86.RSP] = l
 	t.moveRSP(8)
+	if t.k.isVirtual(x86.RBP) {
+		t.setNew(x86.RBP, n)
+	}
 	return ""
 }

@@ -28,14 +28,14 @@ func (t *translator) str() (stop string) {
 		src := t.pointer(x86.RSI)
 		t.fault(FaultAccess)
 		t.e.gsLoad(w, acc, src)
-		t.c.prove(src)
+		t.prove(src)
 		t.c.wrote(x86.RAX)
 		t.step(x86.RSI, d)
 	case x86.OpSTOS:
 		dst := t.pointer(x86.RDI)
 		t.fault(FaultAccess)
 		t.e.gsStore(w, dst, acc)
-		t.c.prove(dst)
+		t.prove(dst)
 		t.step(x86.RDI, d)
 	case x86.OpMOVS:
 		src := t.pointer(x86.RSI)
@@ -43,17 +43,17 @@ func (t *translator) str() (stop string) {
 		n := t.alloc()
 		t.fault(FaultAccess)
 		t.e.gsLoad(w, n, src)
-		t.c.prove(src)
+		t.prove(src)
 		t.fault(FaultAccess)
 		t.e.gsStore(w, dst, n)
-		t.c.prove(dst)
+		t.prove(dst)
 		t.step(x86.RSI, d)
 		t.step(x86.RDI, d)
 	case x86.OpSCAS:
 		dst := t.pointer(x86.RDI)
 		t.fault(FaultAccess)
 		t.e.gsCmp(w, acc, dst)
-		t.c.prove(dst)
+		t.prove(dst)
 		t.step(x86.RDI, d)
 	case x86.OpCMPS:
 		src := t.pointer(x86.RSI)
@@ -61,10 +61,10 @@ func (t *translator) str() (stop string) {
 		n := t.alloc()
 		t.fault(FaultAccess)
 		t.e.gsLoad(w, n, src)
-		t.c.prove(src)
+		t.prove(src)
 		t.fault(FaultAccess)
 		t.e.gsCmp(w, n, dst)
-		t.c.prove(dst)
+		t.prove(dst)
 		t.step(x86.RSI, d)
 		t.step(x86.RDI, d)
 	default:
@@ -73,15 +73,37 @@ func (t *translator) str() (stop string) {
 	return ""
 }
 
-func (t *translator) pointer(g x86.Reg) memRef {
-	l := t.sanitized(g)
-	return memRef{l.n, l.delta}
-}
+func (t *translator) pointer(g x86.Reg) memRef { return t.off(g, 0) }
 
 // step moves a string pointer by d bytes, without touching the flags.
 func (t *translator) step(g x86.Reg, d int32) {
 	t.e.lea(uint8(g), uint8(g), 0, 0, d)
 	t.c.bumped(g, d)
+}
+
+// repInPlace is the rest of rep where program addresses are used as they are: once their tags have been checked,
+// sanitizing the pointers does not change them.
+func (t *translator) repInPlace(hasSI bool) {
+	pointers := []uint8{uint8(x86.RDI)}
+	if hasSI {
+		pointers = append(pointers, uint8(x86.RSI))
+	}
+	if !t.o.NoTagCheck { // of all, before one of them changes
+		for _, g := range pointers {
+			n := t.alloc()
+			t.e.pext(n, g, target.SlotTagMask)
+			t.fault(FaultTouch)
+			t.e.touch(n)
+		}
+	}
+	for _, g := range pointers {
+		t.e.pdep(g, g, target.SlotAddrMask)
+	}
+	t.fault(FaultAccess)
+	t.e.rep(hasSI, t.in.Width)
+	for _, g := range append(pointers, uint8(x86.RCX)) {
+		t.c.wrote(x86.Reg(g))
+	}
 }
 
 // rep translates REP MOVS and REP STOS. Native RDI and RSI become host addresses while the instruction runs, and its
@@ -112,6 +134,10 @@ func (t *translator) rep() {
 	t.e.bind(ok)
 	t.e.movzx16(rcx, startSI)
 
+	if t.k.kernel == target.Linux {
+		t.repInPlace(hasSI)
+		return
+	}
 	check := func(g uint8) {
 		if t.o.NoTagCheck {
 			return

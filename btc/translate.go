@@ -15,6 +15,8 @@ import (
 // Options select variants of the translation. The zero value is what runs in production; the switches exist to measure
 // what each rule costs, and the verifier refuses blobs made without the rules that matter for safety.
 type Options struct {
+	// Kernel is the one that runs the blob.
+	Kernel target.Kernel
 	// InlineTargets is how many expected targets of an indirect branch are compared with inline: 0 means
 	// DefaultInlineTargets, negative none, at most MaxInlineTargets.
 	InlineTargets int
@@ -52,13 +54,16 @@ func (o Options) inlineTargets() int {
 type translator struct {
 	p *path.Path
 	o Options
+	k *rules
 	e emitter
 	c cache
 
 	order  []*path.Block
-	pos    []int // place in order, by block index
-	preds  []int // ways into a block, by block index
-	polls  []bool
+	pos    []int  // place in order, by block index
+	preds  []int  // ways into a block, by block index
+	polls  []bool // backward jumps lead there
+	loops  []bool // from the end of a small loop, and not just because of the layout
+	stacks []bool // where the convention about stackReg applies, by block index
 	labels []x86.Label
 	joins  []join // by block index, kept from round to round
 
@@ -83,17 +88,19 @@ type translator struct {
 func Translate(p *path.Path, o Options) (*Blob, error) {
 	n := len(p.Blocks)
 	t := &translator{
-		p: p, o: o,
+		p: p, o: o, k: &kernels[o.Kernel],
 		order: layout(p),
 		pos:   make([]int, n),
 		preds: make([]int, n),
 		polls: make([]bool, n),
+		loops: make([]bool, n),
 		joins: make([]join, n),
 	}
 	for i, b := range t.order {
 		t.pos[b.Index] = i
 	}
 	t.countEdges()
+	t.findStackBlocks()
 	for round := 1; ; round++ {
 		blob, err := t.round()
 		if err != nil {
@@ -113,7 +120,7 @@ func Translate(p *path.Path, o Options) (*Blob, error) {
 // right.
 func (t *translator) round() (*Blob, error) {
 	n := len(t.order)
-	t.e = emitter{}
+	t.e = emitter{k: t.k}
 	t.e.init(t.p.NumInsts())
 	t.c.reset()
 	t.keep, t.unsettled = false, false
@@ -148,6 +155,7 @@ func (t *translator) round() (*Blob, error) {
 		return nil, nil
 	}
 	blob, err := t.e.finish()
+	blob.Kernel = t.k.kernel
 	if err != nil {
 		return nil, fmt.Errorf("assembling the translation: %w", err)
 	}
@@ -165,6 +173,9 @@ func (t *translator) round() (*Blob, error) {
 	return blob, nil
 }
 
+// tightLoop is the number of blocks from which on a loop does not care where in a cache line it begins.
+const tightLoop = 8
+
 // countEdges finds how many ways lead into each block and which blocks backward jumps go to.
 func (t *translator) countEdges() {
 	var buf [8]uint64
@@ -180,6 +191,9 @@ func (t *translator) countEdges() {
 			t.preds[s.Index]++
 			if t.pos[s.Index] <= t.pos[b.Index] && (!indirect || i < t.o.inlineTargets()) {
 				t.polls[s.Index] = true
+				if !indirect && in != nil && in.Flow != x86.FlowCall && t.pos[b.Index]-t.pos[s.Index] < tightLoop {
+					t.loops[s.Index] = true
+				}
 			}
 		}
 	}
@@ -188,7 +202,7 @@ func (t *translator) countEdges() {
 // block translates b.
 func (t *translator) block(b *path.Block) {
 	t.b, t.in = b, nil
-	if t.polls[b.Index] {
+	if t.loops[b.Index] {
 		t.e.align()
 	}
 	t.e.line(b.Addr)
@@ -263,12 +277,15 @@ func (t *translator) flushEarly() {
 	}
 	j := t.b.Last()
 	if j.Flow != x86.FlowCond || t.in.Class != x86.ClassPlain ||
-		slices.ContainsFunc(virtuals[:], func(v x86.Reg) bool { return t.in.Writes&(1<<v) != 0 }) {
+		slices.ContainsFunc(t.k.virtuals, func(v x86.Reg) bool { return t.in.Writes&(1<<v) != 0 }) {
 		return
 	}
 	to := t.p.BlockAt(j.Target)
 	if to == nil {
 		return
+	}
+	if t.wantsStack(to) && t.c.saneOf(x86.RSP).ok() {
+		t.settleStack(false)
 	}
 	t.flush()
 	if t.jumpsBackward(to) && t.in.Writes == 0 {

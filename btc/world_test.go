@@ -16,6 +16,7 @@ import (
 	"ub/btc"
 	"ub/path"
 	"ub/sentry/machine"
+	"ub/target"
 )
 
 // The program's memory in the tests. Code and data are at a low and at a high place: the addresses of the first fit 31
@@ -58,6 +59,8 @@ type world struct {
 	opts   btc.Options
 
 	regions []region // where code is
+
+	linux *linuxRunner // runs what is translated for the kernel Linux, instead of the machine
 
 	// What came out, over all checks.
 	runs, spurious, stops int
@@ -147,6 +150,38 @@ func newWorld(t testing.TB) *world {
 		}
 	}
 	mapData(topPage, 6, dataProt[6])
+	return w
+}
+
+// eachKernel runs a test in a world of each kernel.
+func eachKernel(t *testing.T, f func(*testing.T, *world)) {
+	t.Run("sentry", func(t *testing.T) { f(t, newWorld(t)) })
+	t.Run("linux", func(t *testing.T) { f(t, newLinuxWorld(t)) })
+}
+
+// newLinuxWorld is a world in which programs are translated for the kernel Linux.
+func newLinuxWorld(t testing.TB) *world {
+	t.Helper()
+	w := &world{saved: make([]byte, dataSize), spuriousBy: map[string]int{}}
+	w.opts.Kernel = target.Linux
+	cf, code := sharedFile(t, "code", codePages*pageSize)
+	nf, native := sharedFile(t, "native", dataSize)
+	bf, data := sharedFile(t, "btc", dataSize)
+	w.code, w.native, w.btc = code, native, data
+	w.regions = []region{{lowBase, w.code}, {highBase, w.code}}
+	w.o = newOracle(t, cf, nf)
+	w.linux = newLinuxRunner(t, cf, bf)
+	for _, o := range []*oracle{w.o, w.linux.o} {
+		for _, base := range []uint64{lowBase, highBase} {
+			o.mmap(t, base, codePages*pageSize, 0, 0, unix.PROT_READ|unix.PROT_EXEC)
+			for i, prot := range dataProt {
+				if prot != unix.PROT_NONE {
+					o.mmap(t, base+dataOffset+uint64(i)*pageSize, pageSize, 1, int64(i*pageSize), prot)
+				}
+			}
+		}
+		o.mmap(t, topPage, pageSize, 1, 6*pageSize, dataProt[6])
+	}
 	return w
 }
 
@@ -243,22 +278,15 @@ func (w *world) check(t testing.TB, s state, code []byte) {
 		t.Logf("runs for ever: % x\nat %v", code, want.state)
 		return
 	}
-	p, in, err := w.translate(t, []uint64{s.rip}, nil)
-	if err != nil {
-		w.stops++
-		return
-	}
-	defer w.m.Retire(in)
-	c, ok := in.Entry(s.rip)
+	p, blob, x, mid, ok := w.execute(t, s)
 	if !ok {
 		w.stops++
 		return
 	}
-	x, mid := w.enter(c, s)
 	fail := func(format string, args ...any) {
 		t.Helper()
 		t.Errorf("%s\nprogram: % x\nstart: %v\nexit: %v at %#x (fault address %#x)\n%s", fmt.Sprintf(format, args...),
-			code, s, x.Reason, mid.rip, x.FaultAddr, listing(in.Blob, p))
+			code, s, x.Reason, mid.rip, x.FaultAddr, listing(blob, p))
 	}
 	// Continue natively with the window's memory.
 	final := append([]byte(nil), w.native...)
@@ -281,6 +309,24 @@ func (w *world) check(t testing.TB, s state, code []byte) {
 		}
 		w.spuriousBy[at]++
 	}
+}
+
+// execute translates the program at s.rip and runs the translation until it is left; false if there is nothing to enter.
+func (w *world) execute(t testing.TB, s state) (p *path.Path, b *btc.Blob, x machine.Exit, out state, ok bool) {
+	t.Helper()
+	if w.linux != nil {
+		return w.executeLinux(t, s)
+	}
+	p, in, err := w.translate(t, []uint64{s.rip}, nil)
+	if err != nil {
+		return
+	}
+	defer w.m.Retire(in)
+	c, ok := in.Entry(s.rip)
+	if ok {
+		x, out = w.enter(c, s)
+	}
+	return p, in.Blob, x, out, ok
 }
 
 func findInst(p *path.Path, rip uint64) (*path.Block, int) {

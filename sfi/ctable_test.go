@@ -48,7 +48,7 @@ func cPolicy() string {
 		value int64
 	}{
 		{"NUMBERS", m.numbers}, {"WINDOW_BELOW", m.reach[isWindow].below}, {"WINDOW_ABOVE", m.reach[isWindow].above},
-		{"TOUCHED_BELOW", m.reach[isTouched].below}, {"TOUCHED_ABOVE", m.reach[isTouched].above},
+		{"TOUCHED_BELOW", m.reach[isTouched].below}, {"TOUCHED_ABOVE", m.reach[isTouched].above}, {"WALK_BELOW", m.walkBelow},
 	} {
 		p("#define UB_%s %#xll", c.name, c.value)
 	}

@@ -151,15 +151,23 @@ func (v *verifier) drain() bool {
 }
 
 // widen gives up on the registers that have changed too often from visit to visit. A number first becomes any number: if it is
-// the address of something that the loop walks through, the accesses prove the rest. Since nothing ever gets more precise
-// again, each head is visited at most 1 + 15*2*(patience+1) times.
+// the address of something that the loop walks through, the accesses prove the rest; so they do when it is no longer known how
+// far a sanitized address has come. Since nothing ever gets more precise again, each head is visited at most
+// 1 + 15*4*(patience+1) times.
 func (h *head) widen(m *machine, s *state) {
 	for r := range s {
 		if h.visited && s[r] != h.seen[r] {
+			if s[r].kind != h.seen[r].kind {
+				h.changes[r] = 0 // another head may have given up on it
+			}
 			if h.changes[r]++; h.changes[r] > patience {
-				if whole := m.num(0, m.numbers-1); s[r].kind == isNum && s[r] != whole {
+				whole := m.num(0, m.numbers-1)
+				switch {
+				case s[r].kind == isNum && s[r] != whole:
 					s[r], h.changes[r] = whole, 0
-				} else {
+				case s[r].also:
+					s[r], h.changes[r] = m.near(isTouched, int64(s[r].tlo), int64(s[r].thi)), 0
+				default:
 					s[r] = value{}
 				}
 			}

@@ -11,9 +11,13 @@ import (
 type machine struct {
 	kernel  target.Kernel
 	numbers int64          // a number below this is a sanitized address as it is
-	reach   [numKinds]span // how far from a value's w a byte may lie
-	maxTag  int64          // what pext with SlotTagMask leaves at most; the touch pattern's index
-	slots   int64          // first offset of the context block behind what may be read
+	reach   [numKinds]span // how far from its w a value may be, and a byte lie
+	// walkBelow is how far below the w of a touched value a byte may lie.
+	walkBelow int64
+	// both: what an access proves is remembered beside what is known of a sanitized address, and not instead.
+	both   bool
+	maxTag int64 // what pext with SlotTagMask leaves at most; the touch pattern's index
+	slots  int64 // first offset of the context block behind what may be read
 
 	// The poll, and the touch with an index: base and displacement.
 	poll, touch struct {
@@ -60,6 +64,7 @@ func sentryMachine() machine {
 	m.reach[isWindow] = span{target.DispLimit, target.DispLimit}
 	m.reach[isAbsolute] = m.reach[isWindow]
 	m.reach[isTouched] = span{WalkLimit, WalkLimit}
+	m.walkBelow = WalkLimit
 	m.poll.base, m.poll.disp = regRSP, target.PollDisp
 	m.touch.base, m.touch.disp = regRSP, target.SlotTouch
 	return m
@@ -68,7 +73,9 @@ func sentryMachine() machine {
 func linuxMachine() machine {
 	m := machine{kernel: target.Linux, numbers: 1 << target.LinuxAddrBits, slots: target.LinuxSlotsEnd, maxTag: 1<<bits.OnesCount64(target.LinuxTagMask) - 1}
 	m.reach[isWindow] = span{target.LinuxBelow, target.LinuxAbove}
-	m.reach[isTouched] = span{LinuxWalkBelow, WalkLimit}
+	m.reach[isTouched] = span{WalkLimit, WalkLimit}
+	// With such a narrow limit neither fact can stand for the other where ways meet.
+	m.walkBelow, m.both = LinuxWalkBelow, true
 	m.poll.base, m.poll.disp = regRBP, target.LinuxPollDisp
 	m.touch.base, m.touch.disp = regRBP, target.LinuxTouch
 	return m

@@ -44,12 +44,23 @@ func (s *state) checkProgram(m *machine, in *inst) *Error {
 	if v.kind != isWindow && v.kind != isTouched {
 		return refuse(in.off, RuleAddress, "%s is not a sanitized address but %v", regNames[in.base], v)
 	}
-	lo, hi := v.lo+int64(in.disp), v.hi+int64(in.disp)+int64(in.msize)
-	if m.near(v.kind, lo, hi).kind == unknown {
+	if !m.reaches(v, int64(in.disp), int64(in.msize)) {
 		return refuse(in.off, RuleAddress, "%s%+#x, %d bytes: %s is %v, so that is too far from a sanitized address or the last one accessed",
 			regNames[in.base], in.disp, in.msize, regNames[in.base], v)
 	}
 	return nil
+}
+
+// reaches tells whether size bytes at v+d are near enough to what is known of v.
+func (m *machine) reaches(v value, d, size int64) bool {
+	if v.kind == isWindow && m.near(isWindow, v.lo+d, v.hi+d+size).kind == isWindow {
+		return true
+	}
+	if v.kind == isWindow && !v.also {
+		return false
+	}
+	lo, hi := v.walk()
+	return lo+d >= -m.walkBelow && m.near(isTouched, lo+d, hi+d+size).kind == isTouched
 }
 
 // checkBlock checks [rsp+disp], the context block, and under the Sentry the poll word below it.

@@ -24,6 +24,10 @@ const (
 type value struct {
 	lo, hi int64
 	kind   kind
+
+	// also: a value of kind isWindow is a touched one as well, [tlo, thi] from what was accessed (machine.both).
+	also     bool
+	tlo, thi int32
 }
 
 // state is what is proved about all registers at one place. RSP's element stays unknown: RSP is never an operand. So does
@@ -34,7 +38,7 @@ func (m *machine) num(lo, hi int64) value {
 	if lo < 0 || hi >= m.numbers {
 		return value{}
 	}
-	return value{lo, hi, isNum}
+	return value{lo: lo, hi: hi, kind: isNum}
 }
 
 // near makes a value of kind isWindow, isTouched or isAbsolute.
@@ -42,13 +46,13 @@ func (m *machine) near(k kind, lo, hi int64) value {
 	if lo < -m.reach[k].below || hi > m.reach[k].above {
 		return value{}
 	}
-	return value{lo, hi, k}
+	return value{lo: lo, hi: hi, kind: k}
 }
 
 // asWindow views a number as the sanitized address that it is.
 func (v value) asWindow() value {
 	if v.kind == isNum {
-		return value{0, 0, isWindow}
+		return value{kind: isWindow}
 	}
 	return v
 }
@@ -63,20 +67,51 @@ func (m *machine) add(v value, d int64) value {
 		return m.near(isWindow, d, d)
 	case isBase:
 		return m.near(isAbsolute, d, d)
-	case isWindow, isTouched, isAbsolute:
+	case isWindow:
+		w := m.near(isWindow, v.lo+d, v.hi+d)
+		if v.also {
+			w = w.and(m.near(isTouched, int64(v.tlo)+d, int64(v.thi)+d))
+		}
+		return w
+	case isTouched, isAbsolute:
 		return m.near(v.kind, v.lo+d, v.hi+d)
 	}
 	return value{}
+}
+
+// and returns a value that is both w, of kind isWindow, and t, of kind isTouched, if they are.
+func (w value) and(t value) value {
+	switch {
+	case t.kind == unknown:
+		return w
+	case w.kind == unknown:
+		return t
+	}
+	w.also, w.tlo, w.thi = true, int32(t.lo), int32(t.hi)
+	return w
+}
+
+// walk is what v, of kind isTouched or isWindow, is as a touched value. A sanitized address is as good as one that was accessed,
+// but not the other way around.
+func (v value) walk() (lo, hi int64) {
+	if v.also {
+		return int64(v.tlo), int64(v.thi)
+	}
+	return v.lo, v.hi
 }
 
 // touched returns what is known about v when an access of v+d has completed. It does not ask where v was before: outside of
 // the window v+d would have faulted, if the access was allowed. What was known exactly reaches further than the new proof, and
 // is kept; so are numbers, which need none.
 func (m *machine) touched(v value, d int64) value {
-	if v.kind == isTouched || v.kind == isWindow && v.lo != v.hi {
-		if t := m.near(isTouched, -d, -d); t.kind == isTouched {
-			return t
-		}
+	t := m.near(isTouched, -d, -d)
+	switch {
+	case t.kind == unknown, d > m.walkBelow: // too far above to get back from there
+		return v
+	case v.kind == isWindow && m.both:
+		return v.and(t)
+	case v.kind == isTouched, v.kind == isWindow && v.lo != v.hi:
+		return t
 	}
 	return v
 }
@@ -89,15 +124,24 @@ func (m *machine) join(a, b value) value {
 	if a.kind != b.kind {
 		a, b = a.asWindow(), b.asWindow()
 	}
+	walks := func(v value) bool { return v.kind == isTouched || v.kind == isWindow }
 	lo, hi := min(a.lo, b.lo), max(a.hi, b.hi)
 	switch {
-	case a.kind == isTouched && b.kind == isWindow, a.kind == isWindow && b.kind == isTouched:
-		// A sanitized address is as good as one that was accessed, but not the other way around.
-		return m.near(isTouched, lo, hi)
+	case walks(a) && walks(b):
+		var w, t value
+		if a.kind == b.kind {
+			w = value{lo: lo, hi: hi, kind: a.kind}
+		}
+		if a.kind != b.kind || a.also || b.also {
+			alo, ahi := a.walk()
+			blo, bhi := b.walk()
+			t = m.near(isTouched, min(alo, blo), max(ahi, bhi))
+		}
+		return w.and(t)
 	case a.kind != b.kind || a.kind == unknown:
 		return value{}
 	}
-	return value{lo, hi, a.kind}
+	return value{lo: lo, hi: hi, kind: a.kind}
 }
 
 // reads tells whether the instruction's memory operand is exactly this slot of the context block.
@@ -213,6 +257,9 @@ func (v value) String() string {
 	case isNum:
 		return fmt.Sprintf("number[%#x,%#x]", v.lo, v.hi)
 	case isWindow:
+		if v.also {
+			return fmt.Sprintf("window[%d,%d], touched[%d,%d]", v.lo, v.hi, v.tlo, v.thi)
+		}
 		return fmt.Sprintf("window[%d,%d]", v.lo, v.hi)
 	case isTouched:
 		return fmt.Sprintf("touched[%d,%d]", v.lo, v.hi)

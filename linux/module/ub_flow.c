@@ -50,7 +50,28 @@ static struct ub_value as_window(struct ub_value v)
 
 static int same(struct ub_value a, struct ub_value b)
 {
-	return a.kind == b.kind && a.lo == b.lo && a.hi == b.hi;
+	return a.kind == b.kind && a.lo == b.lo && a.hi == b.hi &&
+	       a.also == b.also && a.tlo == b.tlo && a.thi == b.thi;
+}
+
+/* both() returns what is both w, a UB_WINDOW, and t, a UB_TOUCHED, if they are. */
+static struct ub_value both(struct ub_value w, struct ub_value t)
+{
+	if (t.kind == UB_UNKNOWN)
+		return w;
+	if (w.kind == UB_UNKNOWN)
+		return t;
+	w.also = 1;
+	w.tlo = t.lo;
+	w.thi = t.hi;
+	return w;
+}
+
+/* as_touched() views a UB_WINDOW as a UB_TOUCHED: it is as good. */
+static struct ub_value as_touched(struct ub_value v)
+{
+	return v.also ? value(UB_TOUCHED, v.tlo, v.thi) :
+			value(UB_TOUCHED, v.lo, v.hi);
 }
 
 /* add() returns v + d. */
@@ -63,8 +84,11 @@ static struct ub_value add(struct ub_value v, s64 d)
 		n = number(v.lo + d, v.hi + d);
 		return n.kind == UB_NUMBER ? n : near_value(UB_WINDOW, d, d);
 	case UB_WINDOW:
+		n = near_value(UB_WINDOW, v.lo + d, v.hi + d);
+		return v.also ? both(n, near_value(UB_TOUCHED, v.tlo + d,
+						   v.thi + d)) : n;
 	case UB_TOUCHED:
-		return near_value(v.kind, v.lo + d, v.hi + d);
+		return near_value(UB_TOUCHED, v.lo + d, v.hi + d);
 	}
 	return unknown();
 }
@@ -72,16 +96,26 @@ static struct ub_value add(struct ub_value v, s64 d)
 /* touched() returns what is known about v when an access of v + d has completed. */
 static struct ub_value touched(struct ub_value v, s64 d)
 {
-	if ((v.kind == UB_TOUCHED || (v.kind == UB_WINDOW && v.lo != v.hi)) &&
-	    in_reach(UB_TOUCHED, -d, -d))
-		return value(UB_TOUCHED, -d, -d);
-	return v;
+	struct ub_value t = near_value(UB_TOUCHED, -d, -d);
+
+	if (d > UB_WALK_BELOW)	/* too far above to get back from there */
+		return v;
+	if (v.kind == UB_WINDOW)
+		return both(v, t);
+	return v.kind == UB_TOUCHED && t.kind == UB_TOUCHED ? t : v;
+}
+
+/* hull() returns a value of the kind of both that is in either's interval. */
+static struct ub_value hull(struct ub_value a, struct ub_value b)
+{
+	return value(a.kind, a.lo < b.lo ? a.lo : b.lo,
+		     a.hi > b.hi ? a.hi : b.hi);
 }
 
 /* join() returns what is true of both a and b. */
 static struct ub_value join(struct ub_value a, struct ub_value b)
 {
-	s64 lo, hi;
+	struct ub_value w = unknown(), t = unknown();
 
 	if (same(a, b))
 		return a;
@@ -89,14 +123,16 @@ static struct ub_value join(struct ub_value a, struct ub_value b)
 		a = as_window(a);
 		b = as_window(b);
 	}
-	lo = a.lo < b.lo ? a.lo : b.lo;
-	hi = a.hi > b.hi ? a.hi : b.hi;
-	if ((a.kind == UB_TOUCHED && b.kind == UB_WINDOW) ||
-	    (a.kind == UB_WINDOW && b.kind == UB_TOUCHED))
-		return near_value(UB_TOUCHED, lo, hi);
-	if (a.kind != b.kind || a.kind == UB_UNKNOWN)
-		return unknown();
-	return value(a.kind, lo, hi);
+	if (a.kind == b.kind && a.kind != UB_UNKNOWN)
+		w = hull(a, b);
+	if ((a.kind != UB_WINDOW && a.kind != UB_TOUCHED) ||
+	    (b.kind != UB_WINDOW && b.kind != UB_TOUCHED))
+		return w;
+	if (a.kind != b.kind || a.also || b.also) {
+		t = hull(as_touched(a), as_touched(b));
+		t = near_value(UB_TOUCHED, t.lo, t.hi);
+	}
+	return both(w, t);
 }
 
 /* reads() tells whether the memory operand is exactly this slot. */
@@ -255,7 +291,7 @@ static void flow_to(struct ub_verifier *v, u32 n, const struct ub_state *s)
 
 /*
  * widen() gives up on the registers of a loop's head that have changed too
- * often. A number first becomes any number.
+ * often. A number first becomes any number, and what is both only UB_TOUCHED.
  */
 static void widen(struct ub_head *h, struct ub_state *s)
 {
@@ -269,10 +305,17 @@ static void widen(struct ub_head *h, struct ub_state *s)
 			h->changes[r] = 0;
 			continue;
 		}
-		if (same(*x, h->seen.r[r]) || ++h->changes[r] <= UB_PATIENCE)
+		if (same(*x, h->seen.r[r]))
+			continue;
+		if (x->kind != h->seen.r[r].kind)
+			h->changes[r] = 0;
+		if (++h->changes[r] <= UB_PATIENCE)
 			continue;
 		if (x->kind == UB_NUMBER && !same(*x, whole)) {
 			*x = whole;
+			h->changes[r] = 0;
+		} else if (x->also) {
+			*x = as_touched(*x);
 			h->changes[r] = 0;
 		} else {
 			*x = unknown();
@@ -365,7 +408,14 @@ static u32 check_program(const struct ub_state *s, const struct ub_inst *in)
 	if (in->base == UB_REG_RIP)
 		return UB_RULE_MEMORY;
 	v = as_window(s->r[in->base]);
-	if (!in_reach(v.kind, v.lo + in->disp, v.hi + in->disp + in->msize))
+	if (v.kind == UB_WINDOW &&
+	    in_reach(UB_WINDOW, v.lo + in->disp, v.hi + in->disp + in->msize))
+		return 0;
+	if (v.kind != UB_TOUCHED && !v.also)
+		return UB_RULE_ADDRESS;
+	v = as_touched(v);
+	if (v.lo + in->disp < -UB_WALK_BELOW ||
+	    !in_reach(UB_TOUCHED, v.lo + in->disp, v.hi + in->disp + in->msize))
 		return UB_RULE_ADDRESS;
 	return 0;
 }

@@ -97,14 +97,15 @@ struct ub_inst {
 enum ub_kind {
 	UB_UNKNOWN,
 	UB_NUMBER,	/* a number in [lo, hi], 0 <= lo <= hi < UB_NUMBERS */
-	UB_WINDOW,	/* w + [lo, hi], w sanitized */
+	UB_WINDOW,	/* w + [lo, hi], w sanitized; and UB_TOUCHED, if also */
 	UB_TOUCHED,	/* w + [lo, hi], an access at w has completed */
 };
 
 struct ub_value {
-	s64 lo : 60;
-	u64 kind : 4;
-	s64 hi;
+	s64 lo, hi;
+	s32 tlo, thi;	/* as a UB_TOUCHED value, if also; else 0 */
+	u32 kind;
+	u32 also;
 };
 
 struct ub_state {
