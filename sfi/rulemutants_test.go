@@ -71,7 +71,7 @@ var ruleMutants = []struct{ file, old, new string }{
 	{"decode.go", "in.msize != 0 && in.base != regRSP && in.base != regRBP", "in.msize != 0 && in.base != regRSP"},
 	{"decode.go", "in.index == regRBP || in.base == regRBP", "in.base == regRBP"},
 	{"decode.go", "in.index == regRBP || in.base == regRBP && in.msize == 0", "in.index == regRBP"},
-	{"decode.go", "if r.linux {\n\t\t\t\treturn 0, refuse(r.start, RuleSegment", "if false {\n\t\t\t\treturn 0, refuse(r.start, RuleSegment"},
+	{"opcode.go", "if r.linux {\n\t\t\t\treturn 0, refuse(r.start, RuleSegment", "if false {\n\t\t\t\treturn 0, refuse(r.start, RuleSegment"},
 	{"control.go", "!in.form.landing", "false"},
 	{"memory.go", "v, want = v.asWindow(), isWindow", "v, want = v.asWindow(), v.kind"},
 	{"memory.go", "m.near(want, v.lo, v.hi+extent)", "m.near(want, v.lo, v.hi)"},
