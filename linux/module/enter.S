@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The hook's trampoline, and the ways into translated code and out of it.
+ *
+ * While translated code runs, RSP points at a struct ub_block, RBP at the
+ * anchor, and EFLAGS.AC is set. The program's flags are in EFLAGS from the end of
+ * ub_enter to the PUSHF that saves them: in between only instructions that
+ * leave them alone are used (CLAC changes only AC).
+ */
+#include <linux/linkage.h>
+#include <linux/version.h>
+#include <asm/asm.h>
+#include <asm/asm-offsets.h>
+#include <asm/nospec-branch.h>
+#include <asm/percpu.h>
+#include <asm/ptrace-abi.h>
+#include <asm/smap.h>
+#include <asm/unwind_hints.h>
+#include <linux/objtool.h>
+
+#include "ub_asm.h"
+
+#define UB_ENOSYS	-38
+
+/* From 6.2 to 6.14 the current task is a member of pcpu_hot, the first one. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 2, 0)
+#define CURRENT_TASK	PER_CPU_VAR(pcpu_hot)
+#else
+#define CURRENT_TASK	PER_CPU_VAR(current_task)
+#endif
+
+/* From 6.2 on calls are counted on processors whose return predictor underflows. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
+.macro CALL_DEPTH_ACCOUNT
+.endm
+#endif
+
+/* RSP is at the block. Not tracked: what is stored there are not our registers. */
+.macro HINT_BLOCK
+	UNWIND_HINT type=UNWIND_HINT_TYPE_CALL sp_reg=ORC_REG_SP sp_offset=(UB_BLOCK_SIZE + 56)
+.endm
+
+	.text
+
+/*
+ * Called by a hooked __x64_sys_* before its first instruction, by ftrace:
+ * RDI = struct pt_regs. On the stack are the address in the hooked function, to
+ * which most tasks return at once, and below that the hooked function's own
+ * return address. For a thread that is going to chain, the former is dropped:
+ * ub_run takes the function's place.
+ */
+SYM_CODE_START(ub_tramp)
+	UNWIND_HINT_FUNC
+	ANNOTATE_NOENDBR
+	CALL_DEPTH_ACCOUNT
+	mov	CURRENT_TASK, %rax
+	testb	$(1 << (UB_WORK_BIT & 7)), (8 + UB_WORK_BIT / 8)(%rax)
+	jnz	1f
+	RET
+1:	/* In a chain? Then this is one of its syscalls. */
+	cmpq	$0, PER_CPU_VAR(ub_chain)
+	jne	2f
+	push	%rdi
+	call	ub_want
+	pop	%rdi
+	test	%rax, %rax
+	jnz	3f
+2:	RET
+3:	add	$8, %rsp
+	UNWIND_HINT_FUNC
+	mov	%rax, %rsi
+	jmp	ub_run
+SYM_CODE_END(ub_tramp)
+
+/*
+ * long ub_run(struct pt_regs *regs, struct ub_enrolment *e): does the syscall
+ * in regs and a chain after it. Returns what is to be in the program's RAX.
+ */
+SYM_FUNC_START(ub_run)
+	push	%rbp
+	push	%rbx
+	push	%r12
+	push	%r13
+	push	%r14
+	push	%r15
+	sub	$UB_BLOCK_SIZE, %rsp
+	mov	%rdi, UB_B_REGS(%rsp)
+	mov	%rsp, %rdi
+	call	ub_begin
+	/* These are free to translated code: nothing of ours shall be in them. */
+	xor	%r13d, %r13d
+	xor	%r14d, %r14d
+	test	%rax, %rax
+	jz	3f
+1:	UNWIND_HINT_SAVE
+	call	ub_enter
+.Lsyscall:
+	ANNOTATE_NOENDBR
+	mov	%rsp, %rdi
+	call	ub_step
+2:	test	%rax, %rax
+	jnz	1b
+3:	mov	UB_B_REGS(%rsp), %rax
+	mov	RAX(%rax), %rax
+	add	$UB_BLOCK_SIZE, %rsp
+	pop	%r15
+	pop	%r14
+	pop	%r13
+	pop	%r12
+	pop	%rbx
+	pop	%rbp
+	RET
+.Lleft:
+	UNWIND_HINT_RESTORE
+	ANNOTATE_NOENDBR
+	mov	%rsp, %rdi
+	mov	%r15d, %esi
+	call	ub_left
+	jmp	2b
+SYM_FUNC_END(ub_run)
+
+/*
+ * Enters translated code at RAX. A call from ub_run so that returns stay
+ * predicted: the return address is dropped here, since RSP must be at the block,
+ * and pushed again by LEAVE.
+ */
+SYM_FUNC_START_LOCAL(ub_enter)
+	lea	8(%rsp), %rsp
+	mov	%rax, %r15
+	mov	UB_B_REGS(%rsp), %r12
+	mov	ub_anchor(%rip), %rbp
+	/*
+	 * OF by an addition that overflows just when it was set, the others by
+	 * SAHF. POPF would take five times as long, and set more.
+	 */
+	mov	EFLAGS(%r12), %eax
+	mov	%eax, %ecx
+	shr	$11, %ecx
+	and	$1, %cl
+	mov	%al, %ah
+	STAC
+	add	$0x7f, %cl
+	sahf
+	mov	RAX(%r12), %rax
+	mov	RCX(%r12), %rcx
+	mov	RDX(%r12), %rdx
+	mov	RBX(%r12), %rbx
+	mov	RSI(%r12), %rsi
+	mov	RDI(%r12), %rdi
+	mov	R8(%r12), %r8
+	mov	R9(%r12), %r9
+	mov	R10(%r12), %r10
+	mov	R11(%r12), %r11
+	mov	$0, %r12d
+	JMP_NOSPEC r15
+SYM_FUNC_END(ub_enter)
+/* It leaves with another stack than it came with, and SMAP open, on purpose. */
+STACK_FRAME_NON_STANDARD ub_enter
+
+/*
+ * LEAVE goes back to ub_run. Translated code has run in kernel mode, with branches of the program's choice.
+ * What the kernel's entry code does, on processors that need it, so that such
+ * history does not direct its own speculation, is done here too, before the first
+ * indirect branch or return. Kernels that have x64_sys_call have both macros.
+ */
+.macro LEAVE to
+	CLEAR_BRANCH_HISTORY
+	UNTRAIN_RET
+	push	$\to
+	UNWIND_HINT_FUNC
+	RET
+.endm
+
+/*
+ * Translated code jumps to these: the program's registers are in place or in
+ * their slots, R13 is the program's RIP, R12, R14 and R15 are free.
+ *
+ * A syscall: pt_regs becomes what the processor and the kernel's entry code make
+ * it, but for RBP and R12 to R15, which only ub_sync() copies.
+ */
+	.p2align 6
+SYM_CODE_START(ub_sym_syscall)
+	HINT_BLOCK
+	ANNOTATE_NOENDBR
+	CLAC
+	mov	UB_B_REGS(%rsp), %r12
+	mov	%rax, ORIG_RAX(%r12)
+	movq	$UB_ENOSYS, RAX(%r12)
+	pushf
+	pop	%rax
+	mov	%rcx, UB_B_RCX(%rsp)
+	mov	%r11, UB_B_R11(%rsp)
+	mov	%rdx, RDX(%r12)
+	mov	%rbx, RBX(%r12)
+	mov	%rsi, RSI(%r12)
+	mov	%rdi, RDI(%r12)
+	mov	%r8, R8(%r12)
+	mov	%r9, R9(%r12)
+	mov	%r10, R10(%r12)
+	mov	%r13, RIP(%r12)
+	mov	%r13, RCX(%r12)
+	and	$UB_FLAGS, %eax
+	or	UB_B_FLAGS(%rsp), %rax
+	mov	%rax, EFLAGS(%r12)
+	mov	%rax, R11(%r12)
+	mov	UB_B_RSP(%rsp), %rax
+	mov	%rax, RSP(%r12)
+	LEAVE .Lsyscall
+SYM_CODE_END(ub_sym_syscall)
+
+/* Any other way out: R15 = why. R14, for a miss, goes into the block before. */
+SYM_CODE_START_LOCAL(ub_save)
+	HINT_BLOCK
+	mov	UB_B_REGS(%rsp), %r12
+	mov	%rax, RAX(%r12)
+	pushf
+	pop	%rax
+	mov	%rcx, RCX(%r12)
+	mov	%rdx, RDX(%r12)
+	mov	%rbx, RBX(%r12)
+	mov	%rsi, RSI(%r12)
+	mov	%rdi, RDI(%r12)
+	mov	%r8, R8(%r12)
+	mov	%r9, R9(%r12)
+	mov	%r10, R10(%r12)
+	mov	%r11, R11(%r12)
+	mov	%r13, RIP(%r12)
+	and	$UB_FLAGS, %eax
+	or	UB_B_FLAGS(%rsp), %rax
+	mov	%rax, EFLAGS(%r12)
+	mov	UB_B_RSP(%rsp), %rax
+	mov	%rax, RSP(%r12)
+SYM_INNER_LABEL(ub_leave, SYM_L_LOCAL)
+	HINT_BLOCK
+	LEAVE .Lleft
+SYM_CODE_END(ub_save)
+
+SYM_CODE_START(ub_sym_stop)
+	HINT_BLOCK
+	ANNOTATE_NOENDBR
+	CLAC
+	mov	$UB_EXIT_STOP, %r15d
+	jmp	ub_save
+SYM_CODE_END(ub_sym_stop)
+
+/*
+ * R13 = where the program goes on, R14 = native address of the transfer. The
+ * timer may move the anchor in RBP between ub_dispatch_begin and its end as well
+ * as in translated code.
+ */
+	.p2align 6
+SYM_CODE_START(ub_sym_dispatch)
+	HINT_BLOCK
+	ANNOTATE_NOENDBR
+SYM_INNER_LABEL(ub_dispatch_begin, SYM_L_GLOBAL)
+	mov	%rcx, %r12
+	mov	UB_B_POLL(%rsp), %rcx
+	jrcxz	3f
+	rorx	$UB_TABLE_ROT, %r13, %r15
+	lea	(%r15, %r13), %r15
+	pdep	UB_B_HASHMASK(%rsp), %r15, %r15
+	mov	UB_B_TABLE(%rsp), %rcx
+	lea	(%r15, %rcx), %r15
+	/* Keys are negated addresses: two that belong together add up to 0. */
+	mov	(%r15), %rcx
+	lea	(%rcx, %r13), %rcx
+	jrcxz	1f
+	mov	16(%r15), %rcx
+	lea	(%rcx, %r13), %rcx
+	jrcxz	2f
+	mov	%r12, %rcx
+	jmp	4f
+1:	mov	8(%r15), %r15
+	mov	%r12, %rcx
+	JMP_NOSPEC r15
+2:	mov	24(%r15), %r15
+	mov	%r12, %rcx
+	JMP_NOSPEC r15
+3:	mov	%r12, %rcx
+	CLAC
+	mov	$UB_EXIT_FUEL, %r15d
+	jmp	ub_save
+SYM_INNER_LABEL(ub_dispatch_end, SYM_L_GLOBAL)
+/* Where ways of the table lead that are not in use. */
+SYM_INNER_LABEL(ub_miss, SYM_L_GLOBAL)
+	HINT_BLOCK
+	ENDBR
+4:	CLAC
+	mov	%r14, UB_B_FROM(%rsp)
+	mov	$UB_EXIT_MISS, %r15d
+	jmp	ub_save
+SYM_CODE_END(ub_sym_dispatch)
+
+/*
+ * Where the exception table sends faults of translated code, with all
+ * registers as they were but RBP, which has the low 16 bits of the fault's index.
+ */
+	.p2align UB_LANDING_SHIFT
+SYM_CODE_START(ub_landings)
+.set landing, 0
+.rept UB_LANDINGS
+	.p2align UB_LANDING_SHIFT
+	HINT_BLOCK
+	ANNOTATE_NOENDBR
+	movl	$landing, UB_B_FAULT(%rsp)
+	jmp	ub_landed
+.set landing, landing + 1
+.endr
+SYM_INNER_LABEL(ub_landed, SYM_L_LOCAL)
+	HINT_BLOCK
+	CLAC
+	mov	%rax, (UB_B_NAT + 0x00)(%rsp)
+	mov	%rcx, (UB_B_NAT + 0x08)(%rsp)
+	mov	%rdx, (UB_B_NAT + 0x10)(%rsp)
+	mov	%rbx, (UB_B_NAT + 0x18)(%rsp)
+	mov	%rbp, (UB_B_NAT + 0x28)(%rsp)
+	mov	%rsi, (UB_B_NAT + 0x30)(%rsp)
+	mov	%rdi, (UB_B_NAT + 0x38)(%rsp)
+	mov	%r8, (UB_B_NAT + 0x40)(%rsp)
+	mov	%r9, (UB_B_NAT + 0x48)(%rsp)
+	mov	%r10, (UB_B_NAT + 0x50)(%rsp)
+	mov	%r11, (UB_B_NAT + 0x58)(%rsp)
+	mov	%r12, (UB_B_NAT + 0x60)(%rsp)
+	mov	%r13, (UB_B_NAT + 0x68)(%rsp)
+	mov	%r14, (UB_B_NAT + 0x70)(%rsp)
+	mov	%r15, (UB_B_NAT + 0x78)(%rsp)
+	pushf
+	pop	UB_B_NATFLAGS(%rsp)
+	mov	$UB_EXIT_FAULT, %r15d
+	jmp	ub_leave
+SYM_CODE_END(ub_landings)

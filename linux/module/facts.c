@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* What the module needs of the machine, and what its callers want to know of it. */
+#include <linux/cpu.h>
+#include <linux/smp.h>
+#include <asm/cpufeature.h>
+#include <asm/fpu/xcr.h>
+#include <asm/fpu/xstate.h>
+#include <asm/msr.h>
+
+#include "ub.h"
+
+u32 ub_facts, ub_vec;
+
+/*
+ * Whether a LOCK that crosses a cache line traps. In user mode the kernel may
+ * slow the task down or kill it; in kernel mode the trap is fatal. The feature
+ * bit says only that the trap exists: on a processor with it, the register does.
+ */
+static bool ub_split_lock(void)
+{
+	unsigned int cpu;
+	bool on = false;
+	u64 ctrl;
+
+	if (!boot_cpu_has(X86_FEATURE_SPLIT_LOCK_DETECT))
+		return false;
+	cpus_read_lock();
+	for_each_online_cpu(cpu) {
+		if (rdmsrl_safe_on_cpu(cpu, MSR_TEST_CTRL, &ctrl) ||
+		    (ctrl & MSR_TEST_CTRL_SPLIT_LOCK_DETECT))
+			on = true;
+	}
+	cpus_read_unlock();
+	return on;
+}
+
+int ub_facts_init(void)
+{
+	/*
+	 * SMAP: translated code runs with EFLAGS.AC set, and all else must be
+	 * safe from what it was given. BMI2: its sanitizing is PDEP. FSGSBASE:
+	 * reads the FS base without a function that is not exported.
+	 */
+	if (!boot_cpu_has(X86_FEATURE_SMAP) ||
+	    !boot_cpu_has(X86_FEATURE_BMI2) ||
+	    !boot_cpu_has(X86_FEATURE_FSGSBASE)) {
+		pr_err("the processor, or the kernel's command line, lacks SMAP, BMI2 or FSGSBASE\n");
+		return -ENODEV;
+	}
+	/* Registers of a PV guest are not where this module looks for them. */
+	if (boot_cpu_has(X86_FEATURE_XENPV)) {
+		pr_err("Xen PV guests are not supported\n");
+		return -ENODEV;
+	}
+	ub_facts = UB_FACT_SMAP;
+	if (ub_split_lock())
+		ub_facts |= UB_FACT_SPLIT_LOCK;
+	if (boot_cpu_has(X86_FEATURE_PTI))
+		ub_facts |= UB_FACT_PTI;
+#ifdef X86_FEATURE_IBT
+	if (IS_ENABLED(CONFIG_X86_KERNEL_IBT) && boot_cpu_has(X86_FEATURE_IBT))
+		ub_facts |= UB_FACT_IBT;
+#endif
+#ifdef X86_FEATURE_FRED		/* since 6.9 */
+	if (cpu_feature_enabled(X86_FEATURE_FRED))
+		ub_facts |= UB_FACT_FRED;
+#endif
+	if (boot_cpu_has(X86_FEATURE_AVX) && boot_cpu_has(X86_FEATURE_AVX2))
+		ub_vec = 1;
+	if (ub_vec && boot_cpu_has(X86_FEATURE_AVX512F) &&
+	    boot_cpu_has(X86_FEATURE_AVX512VL) &&
+	    boot_cpu_has(X86_FEATURE_AVX512BW) &&
+	    boot_cpu_has(X86_FEATURE_AVX512DQ))
+		ub_vec = 2;
+	return 0;
+}
