@@ -6,13 +6,17 @@ GO ?= go
 GOBUILD := CGO_ENABLED=0 $(GO) build -buildvcs=false
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build test lint demo bench bench-syscall bench-idle bench-rss bench-code bench-apps bench-profile clean
+.PHONY: help deps kernels build test lint demo vm-demo bench bench-syscall bench-idle bench-rss bench-code bench-apps bench-profile clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 deps: ## Install the Debian packages that are missing (root)
 	@scripts/deps.sh
+
+# Without them the tests in virtual machines are skipped, saying so.
+kernels: deps ## Fetch the kernels for tests in virtual machines, where they are missing (root)
+	@scripts/kernels.sh
 
 build: deps ## Build ub, runsc-ub and ub-bench into bin/
 	@mkdir -p bin
@@ -24,10 +28,14 @@ lint: deps ## Check formatting and run go vet
 	$(GO) vet ./...
 
 test: build lint ## Build, check, and run all tests, end-to-end ones included (root)
+	-@scripts/kernels.sh
 	UB_RUNSC=$(CURDIR)/bin/runsc-ub $(GO) test -timeout 20m ./...
 
 demo: build ## Programs with and without bypass, side by side (root, under two minutes)
 	@bin/ub-bench demo
+
+vm-demo: build kernels ## The kernel module in a virtual machine: equal results, counts of what it saves (a few minutes)
+	@bin/ub-bench vmdemo
 
 bench: bench-syscall bench-idle bench-rss bench-code bench-apps bench-profile ## Run all benchmarks; rows also go to out/bench/*.json (root)
 

@@ -8,11 +8,18 @@ set -eu
 #   libzydis-dev            a second opinion on every instruction, in tests of decoders
 #   redis-server, nginx     real code to decode and translate; servers to measure
 #   redis-tools, wrk        load for them
+#   qemu-system-x86, busybox-static, libelf1, make
+#                           virtual machines for the kernel module, and what building it needs; scripts/kernels.sh
+#                           fetches the kernels
 #   the others              what the end-to-end tests run in sandboxes
 wanted='
 gcc:/usr/bin/gcc
 libc6-dev:/usr/include/stdio.h
 libzydis-dev:/usr/include/Zydis/Zydis.h
+make:/usr/bin/make
+libelf1:/usr/lib/x86_64-linux-gnu/libelf.so.1
+qemu-system-x86:/usr/bin/qemu-system-x86_64
+busybox-static:/bin/busybox
 redis-server:/usr/bin/redis-server
 redis-tools:/usr/bin/redis-benchmark
 wrk:/usr/bin/wrk

@@ -80,5 +80,6 @@ func rootCommand() *cobra.Command {
 		return b.code(ctx, &c, args)
 	})
 	cmd.Flags().BoolVar(&c.noRules, "no-rules", false, "do not measure the rules of the policy one by one")
+	root.AddCommand(vmCommand(), b.vmDemoCommand())
 	return root
 }

@@ -53,7 +53,8 @@ switch between processes ("userspace bypass"). Results are the same; only time d
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w; `%s --help` lists what there is", err, cmd.CommandPath())
 	})
-	root.AddCommand(runCommand(), topCommand(), profileCommand(), disasmCommand(), benchCommand(), versionCommand())
+	root.AddCommand(runCommand(), topCommand(), profileCommand(), disasmCommand(), benchCommand(),
+		attachCommand(), detachCommand(), statusCommand(), checkCommand(), versionCommand())
 	return root
 }
 

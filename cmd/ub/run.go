@@ -28,6 +28,8 @@ type runFlags struct {
 	debugLog  string
 	metrics   string
 	tune      []string
+	kernel    string
+	verbose   bool
 }
 
 func runCommand() *cobra.Command {
@@ -42,13 +44,17 @@ memory and is gone afterwards, except under the paths given with --rw. It shares
 machine unless --network=none. Standard input, output and error, the terminal, signals and the exit status
 are passed through.
 
+With --kernel=linux there is no sandbox: the program runs on this machine's own kernel, and the module ub
+gives it bypass (docs/install-module.md).
+
 Exit status: the program's; 128+N if signal N killed it; 127 if there is no such program, 126 if it
 cannot be executed, 125 if ub itself failed.`,
 		Example: `  ub run -- sha256sum /bin/ls
   ub run --stats -- dd if=/dev/zero of=/dev/null bs=64 count=1000000
   ub run --rw /srv/data --cwd /srv/data -- ./import.sh
   ub run --network=none --env LANG=C -- python3 untrusted.py
-  ub run --bypass=off -- redis-server     plain gVisor (systrap), to compare with`,
+  ub run --bypass=off -- redis-server     plain gVisor (systrap), to compare with
+  ub run --kernel=linux -- redis-server   no sandbox: this machine's kernel, with the module ub`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return errors.New("which program? write `ub run [flags] -- PROG [ARGS...]`")
@@ -56,13 +62,24 @@ cannot be executed, 125 if ub itself failed.`,
 			return nil
 		},
 		RunE: func(_ *cobra.Command, args []string) error {
-			return run(&f, args)
+			switch f.kernel {
+			case "sentry":
+				return run(&f, args)
+			case "linux":
+				status, err := runLinux(&f, args)
+				if err == nil && status != 0 {
+					os.Exit(status) // without a word: it is the program's
+				}
+				return err
+			}
+			return fmt.Errorf("--kernel is sentry or linux, not %q", f.kernel)
 		},
 	}
 	// What follows the program's name is the program's, with or without "--".
 	cmd.Flags().SetInterspersed(false)
 	cmd.Flags().SortFlags = false
 	cmd.Flags().StringVar(&f.bypass, "bypass", "on", "userspace bypass: `on`, or off for plain gVisor")
+	cmd.Flags().StringVar(&f.kernel, "kernel", "sentry", "whose system calls the program makes: `sentry`, a sandbox's; linux: this machine's, with the module ub")
 	cmd.Flags().StringVar(&f.network, "network", "host", "`host`: the machine's network; none: only a loopback interface")
 	cmd.Flags().StringArrayVar(&f.rw, "rw", nil, "let the program change `PATH`, a file or directory, for good (repeatable)")
 	cmd.Flags().StringVar(&f.cwd, "cwd", "", "working `DIR` (default: the present one)")
@@ -73,6 +90,7 @@ cannot be executed, 125 if ub itself failed.`,
 	cmd.Flags().StringVar(&f.debugLog, "debug-log", "", "write gVisor's debug logs to `DIR`")
 	cmd.Flags().StringVar(&f.metrics, "metrics-addr", "", "serve metrics in Prometheus' format at `ADDR`: HOST:PORT with a loopback HOST, or unix:PATH")
 	cmd.Flags().StringArrayVar(&f.tune, "tune", nil, "set a parameter of bypass, `NAME=NUMBER` (repeatable)")
+	cmd.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "with --kernel=linux: say what is translated, and what is not")
 	return cmd
 }
 

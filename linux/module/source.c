@@ -7,6 +7,7 @@
  * is taken only from where nobody can write to it: private mappings, executable and
  * not writable, of files that are not open for writing; and they cannot be opened
  * for writing as long as the blob is installed, as is so for running programs.
+ * And only from pages of the file: see ub_source_same().
  */
 #include <linux/fs.h>
 #include <linux/highmem.h>
@@ -118,7 +119,7 @@ static long ub_get_page(struct mm_struct *mm, unsigned long at,
  * All pages are present afterwards, or an invalidation has been told meanwhile:
  * nothing would be told of a page that is not there.
  *
- * Return: 0; -ESTALE if they differ.
+ * Return: 0; -ESTALE if they differ; -EACCES if they are not the file's own.
  */
 int ub_source_same(struct ub_enrolment *e, struct ub_blob *blob)
 {
@@ -139,6 +140,16 @@ int ub_source_same(struct ub_enrolment *e, struct ub_blob *blob)
 			got = ub_get_page(e->mm, at, &page);
 			if (got != 1)
 				return got == -EINTR ? -EINTR : -ESTALE;
+			/*
+			 * A page that is the process's own already can be
+			 * changed by ptrace and /proc/PID/mem without a word
+			 * to the notifier. A page of the file's cannot: they
+			 * make a copy first, and that is told.
+			 */
+			if (PageAnon(page)) {
+				put_page(page);
+				return -EACCES;
+			}
 			p = kmap_local_page(page);
 			same = !memcmp(p + offset_in_page(at), source, n);
 			kunmap_local(p);

@@ -140,7 +140,9 @@ static void on_change(int sig, siginfo_t *si, void *ucp) {
 	memset(&uc->uc_mcontext.fpregs->_xmm[5], 0x5a, 16);
 }
 
-int main(void) {
+// With an argument nothing is done that emulated processors do not know of: exceptions of vector instructions.
+int main(int argc, char **argv) {
+	(void)argv;
 	die_after(55);
 	for (int i = 0; i < 3; i++) {
 		if (!have(i)) continue;
@@ -186,7 +188,7 @@ int main(void) {
 
 	handle(SIGFPE, on_fault, SA_NODEFER);
 	handle(SIGSEGV, on_fault, SA_NODEFER);
-	for (volatile int r = 0; r < 20; r++) {
+	for (volatile int r = 0; r < 20 && argc == 1; r++) {
 		if (sigsetjmp(jump, 1) == 0) divide(500 + r);
 		uint32_t mxcsr = 0x1f80;
 		asm volatile("ldmxcsr %0" : : "m"(mxcsr));

@@ -1,0 +1,116 @@
+package linux
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"ub/path"
+)
+
+// Config is the policy of a Session.
+type Config struct {
+	// HotCount is the number of native system calls of a site after which the module speaks of it, MinRate how many in a
+	// second make it worth a translation. The paper's rate is 50,000 for a thread; one site of several is enough here, and
+	// a translation that is not worth much costs little.
+	HotCount uint32
+	MinRate  float64
+	// MissCount is the number of misses of a target after which the module speaks of it, and after which it is translated.
+	MissCount uint32
+	// MaxChain is the number of system calls in a row after which a thread goes back to user mode; 0: the module's default.
+	MaxChain uint32
+	// Limits are those of a path, MaxExtensions how many times one is extended by targets that were missed.
+	Limits        path.Limits
+	MaxExtensions int
+	// MaxBlobs and MaxBytes bound what one process takes of the module's memory; beyond, the oldest blobs go.
+	MaxBlobs int
+	MaxBytes int
+	// Retry is the delay after which a site that was refused or given up is tried again: doubled each time, up to RetryMax.
+	Retry, RetryMax time.Duration
+	// TrialExits is how many times a blob may be left without reaching a system call before it is judged: it is given up
+	// when that is more than MaxLossPercent of the times that translated code was entered meanwhile.
+	TrialExits     uint64
+	MaxLossPercent uint64
+	// Guard watches whether the program is slower with bypass, and has it run natively then.
+	Guard bool
+	// Eager takes every site that the module speaks of, however seldom; for tests.
+	Eager bool
+}
+
+// DefaultConfig is what users get.
+func DefaultConfig() Config {
+	return Config{
+		HotCount:       64,
+		MinRate:        2000,
+		MissCount:      4,
+		Limits:         path.Limits{MaxBlocks: 256, MaxInsts: 2048},
+		MaxExtensions:  48,
+		MaxBlobs:       1024,
+		MaxBytes:       4 << 20,
+		Retry:          time.Second,
+		RetryMax:       time.Hour,
+		TrialExits:     2000,
+		MaxLossPercent: 50,
+		Guard:          true,
+	}
+}
+
+// Tune sets a parameter, as NAME=NUMBER.
+func (c *Config) Tune(s string) error {
+	name, value, ok := strings.Cut(s, "=")
+	var v uint64
+	if ok {
+		if _, err := fmt.Sscanf(value+"\n", "%d\n", &v); err != nil {
+			return fmt.Errorf("%s: %q is no number", name, value)
+		}
+	}
+	if !ok {
+		return errors.New("write NAME=NUMBER")
+	}
+	switch name {
+	case "hot-count":
+		c.HotCount = uint32(v)
+	case "min-rate":
+		c.MinRate = float64(v)
+	case "miss-count":
+		c.MissCount = uint32(v)
+	case "max-chain":
+		c.MaxChain = uint32(v)
+	case "max-path-blocks":
+		c.Limits.MaxBlocks = int(v)
+	case "max-path-insts":
+		c.Limits.MaxInsts = int(v)
+	case "max-extensions":
+		c.MaxExtensions = int(v)
+	case "max-blobs":
+		c.MaxBlobs = int(v)
+	case "max-bytes":
+		c.MaxBytes = int(v)
+	case "retry-ms":
+		c.Retry = time.Duration(v) * time.Millisecond
+	case "trial-exits":
+		c.TrialExits = v
+	case "max-loss-percent":
+		c.MaxLossPercent = v
+	case "guard":
+		c.Guard = v != 0
+	case "eager":
+		c.Eager = v != 0
+	default:
+		return fmt.Errorf("there is no parameter %q: see docs/install-module.md", name)
+	}
+	return c.check()
+}
+
+func (c *Config) check() error {
+	switch {
+	case c.HotCount == 0, c.MissCount == 0:
+		return errors.New("hot-count and miss-count must be at least 1")
+	case c.Limits.MaxBlocks < 1, c.Limits.MaxInsts < 1, c.MaxBlobs < 1, c.MaxBytes < 4096:
+		return errors.New("a limit is too small")
+	case c.MaxLossPercent > 100:
+		return errors.New("max-loss-percent is a percentage")
+	}
+	return nil
+}

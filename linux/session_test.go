@@ -1,0 +1,379 @@
+package linux
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"slices"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"ub/btc"
+)
+
+// fakeDevice is a module that takes everything, unless it is told what to answer.
+type fakeDevice struct {
+	t        *testing.T
+	version  Version
+	errors   []error // of the next installations
+	taken    map[uint64]*install
+	last     *install
+	nextID   uint64
+	stats    Stats
+	controls []Control
+	events   []Event
+	end      bool
+}
+
+func (d *fakeDevice) Version() (*Version, error) { return &d.version, nil }
+func (d *fakeDevice) Enrol(int) error            { return nil }
+
+func (d *fakeDevice) Install(in *install) (uint64, error) {
+	d.last = in
+	if len(d.errors) > 0 {
+		err := d.errors[0]
+		d.errors = d.errors[1:]
+		if err != nil {
+			return 0, err
+		}
+	}
+	d.nextID++
+	d.taken[d.nextID] = in
+	return d.nextID, nil
+}
+
+func (d *fakeDevice) Revoke(id uint64) error {
+	if d.taken[id] == nil {
+		return unix.ENOENT
+	}
+	delete(d.taken, id)
+	return nil
+}
+
+func (d *fakeDevice) Control(_ uint32, c Control) (Control, error) {
+	d.controls = append(d.controls, c)
+	return c, nil
+}
+
+func (d *fakeDevice) Stats() (*Stats, error) { s := d.stats; return &s, nil }
+
+func (d *fakeDevice) Read(buf []Event, _ time.Duration) (int, error) {
+	n := copy(buf, d.events)
+	d.events = d.events[n:]
+	if n == 0 && d.end {
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+func (d *fakeDevice) Close() error { return nil }
+
+// fakeMemory is a program's code.
+type fakeMemory struct {
+	base uint64
+	code []byte
+}
+
+func (m *fakeMemory) Code() ([]btc.Range, error) {
+	return []btc.Range{{Start: m.base, End: m.base + uint64(len(m.code))}}, nil
+}
+
+func (m *fakeMemory) ReadAt(b []byte, addr int64) (int, error) {
+	off := uint64(addr) - m.base
+	if off >= uint64(len(m.code)) {
+		return 0, unix.EIO
+	}
+	return copy(b, m.code[off:]), nil
+}
+
+func (m *fakeMemory) Close() error { return nil }
+
+// The program: a loop that makes a system call, and calls through a pointer; far away, what is called.
+const (
+	base   = 0x401000
+	behind = base + 7    // the system call
+	branch = base + 9    // call rdx
+	callee = base + 4096 // dec rbx; ret
+)
+
+func program() *fakeMemory {
+	m := &fakeMemory{base: base, code: make([]byte, 3*pageSize)}
+	copy(m.code, []byte{
+		0xb8, 0x27, 0, 0, 0, // mov eax, 39
+		0x0f, 0x05, // syscall
+		0xff, 0xc0, // inc eax
+		0xff, 0xd2, // call rdx
+		0xeb, 0xf3, // jmp base
+	})
+	copy(m.code[4096:], []byte{0x48, 0xff, 0xcb, 0xc3})
+	return m
+}
+
+type world struct {
+	*Session
+	d     *fakeDevice
+	clock time.Time
+}
+
+func newWorld(t *testing.T) *world {
+	d := &fakeDevice{t: t, taken: map[uint64]*install{}, version: Version{
+		ABI: ABIVersion, Enabled: 1, Vec: 1, MaxCode: 1 << 20, MaxRelocs: 4096, MaxEntries: 4096, MaxFaults: 1 << 16, MaxDirty: 1 << 16,
+		MaxRanges: 4096, MaxSource: 1 << 20, MaxBlobs: 1024,
+	}}
+	s, err := newSession(1, DefaultConfig(), d, program(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{Session: s, d: d, clock: time.Unix(1000, 0)}
+	s.now = func() time.Time { return w.clock }
+	return w
+}
+
+// feed gives the session events and lets it work.
+func (w *world) feed(events ...Event) {
+	for i := range events {
+		w.event(&events[i])
+	}
+	for w.step() {
+	}
+}
+
+func hotEvent(rip, count uint64) Event {
+	return Event{Type: EventHot, RIP: rip, NR: 39, Count: count, NS: count * 1000}
+}
+
+func missEvent(from, to, count uint64) Event {
+	return Event{Type: EventMiss, RIP: to, From: from, Count: count, NS: 1000}
+}
+
+func TestHotSiteIsInstalled(t *testing.T) {
+	w := newWorld(t)
+	slow := hotEvent(behind, 64)
+	slow.NS = 1e9
+	w.feed(slow)
+	if len(w.d.taken) != 0 {
+		t.Fatal("a site that is seldom reached was translated")
+	}
+	w.feed(hotEvent(behind, 64))
+	in := w.d.taken[1]
+	if in == nil || !slices.Contains(in.rips(), behind) {
+		t.Fatalf("taken: %v", w.d.taken)
+	}
+	if w.entries[behind] == nil || w.sites[behind].state != Live {
+		t.Errorf("site %+v", w.sites[behind])
+	}
+	n := 0
+	for _, r := range in.ranges {
+		n += int(r.end - r.start)
+	}
+	if n != len(in.source) || !slices.Equal(in.source, program().code[:13]) {
+		t.Errorf("source %x of %v", in.source, in.ranges)
+	}
+	w.feed(hotEvent(behind, 64))
+	if len(w.d.taken) != 1 || w.d.nextID != 1 {
+		t.Error("translated again without a reason")
+	}
+}
+
+func TestMissExtendsThePath(t *testing.T) {
+	w := newWorld(t)
+	w.feed(hotEvent(behind, 64))
+	w.feed(missEvent(branch, callee, 1))
+	if w.d.nextID != 1 {
+		t.Fatal("a single miss is enough")
+	}
+	w.feed(missEvent(branch, callee, 3))
+	if w.d.nextID != 2 || w.d.taken[1] != nil || len(w.d.taken) != 1 {
+		t.Fatalf("the path was not made anew: %v", w.d.taken)
+	}
+	for _, rip := range []uint64{behind, callee} {
+		if w.entries[rip] == nil || w.entries[rip].id != 2 {
+			t.Errorf("entry %#x: %+v", rip, w.entries[rip])
+		}
+	}
+	if s := w.sites[callee]; s.state != Free || s.queued {
+		t.Errorf("the target: %+v", s)
+	}
+	if w.bytes != len(w.d.taken[2].code) {
+		t.Errorf("%d bytes", w.bytes)
+	}
+}
+
+func TestFullPathHandsOver(t *testing.T) {
+	w := newWorld(t)
+	w.config.MaxExtensions = 0
+	w.feed(hotEvent(behind, 64))
+	w.feed(missEvent(branch, callee, 4))
+	if len(w.d.taken) != 2 || w.sites[callee].state != Live {
+		t.Fatalf("taken %v, site %+v", w.d.taken, w.sites[callee])
+	}
+	// What the first one has in passing does not displace the entry of a path of its own.
+	w.config.MaxExtensions = 10
+	w.sites[behind].extended = 0
+	w.feed(missEvent(branch, callee, 100))
+	if w.entries[callee].root != w.sites[callee] {
+		t.Error("the entry was displaced")
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		errors []error
+		live   bool
+		tried  int
+	}{
+		{"writable", []error{&InstallError{Errno: unix.EACCES}}, false, 1},
+		{"verifier", []error{&InstallError{Errno: unix.ENOEXEC}}, false, 1},
+		{"changing", []error{&InstallError{Errno: unix.EAGAIN}, &InstallError{Errno: unix.ESTALE}}, true, 3},
+		{"changing for long", []error{&InstallError{Errno: unix.EAGAIN}, &InstallError{Errno: unix.EAGAIN}, &InstallError{Errno: unix.EAGAIN}}, false, 3},
+		{"full", []error{&InstallError{Errno: unix.ENOSPC}}, true, 2},
+		{"too big", []error{&InstallError{Errno: unix.E2BIG}}, true, 2},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.d.errors = c.errors
+			w.feed(hotEvent(behind, 64))
+			s := w.sites[behind]
+			if (s.state == Live) != c.live || int(w.counts.Translations) != c.tried {
+				t.Fatalf("%+v, %d translations", s, w.counts.Translations)
+			}
+			if c.live {
+				return
+			}
+			if s.state != Refused || s.why == "" {
+				t.Errorf("%+v", s)
+			}
+			w.feed(hotEvent(behind, 64))
+			if int(w.counts.Translations) != c.tried {
+				t.Error("tried again at once")
+			}
+			w.clock = w.clock.Add(w.config.Retry)
+			w.feed(hotEvent(behind, 64))
+			if s.state != Live {
+				t.Error("not tried again")
+			}
+		})
+	}
+}
+
+func TestTooBigForTheModule(t *testing.T) {
+	w := newWorld(t)
+	w.version.MaxSource = 8
+	w.feed(hotEvent(behind, 64))
+	if s := w.sites[behind]; s.state != Refused || s.shift == 0 || w.d.last != nil {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestInvalidated(t *testing.T) {
+	w := newWorld(t)
+	w.feed(hotEvent(behind, 64))
+	w.feed(Event{Type: EventInvalid, RIP: 1}, Event{Type: EventInvalid, RIP: 99})
+	s := w.sites[behind]
+	if s.state != Dropped || w.entries[behind] != nil || len(w.blobs) != 0 || w.bytes != 0 {
+		t.Fatalf("%+v", s)
+	}
+	w.feed(hotEvent(behind, 64))
+	if s.state != Dropped {
+		t.Error("tried again at once")
+	}
+	w.clock = w.clock.Add(time.Hour)
+	w.feed(hotEvent(behind, 64))
+	if s.state != Live {
+		t.Error("not tried again")
+	}
+}
+
+func TestRetired(t *testing.T) {
+	w := newWorld(t)
+	w.feed(hotEvent(behind, 64))
+	w.judge()
+	w.d.stats = Stats{Entries: 10000, ExitSyscall: 9000}
+	w.feed(Event{Type: EventStop, RIP: behind, Count: 1000})
+	w.judge()
+	if w.sites[behind].state != Live {
+		t.Fatal("code that pays was given up")
+	}
+	w.d.stats = Stats{Entries: 20000, ExitSyscall: 9500}
+	w.feed(Event{Type: EventFault, RIP: behind, Count: 9500})
+	w.judge()
+	if s := w.sites[behind]; s.state != Retired || len(w.d.taken) != 0 {
+		t.Fatalf("code that does not pay was kept: %+v", s)
+	}
+	if st := w.Status(); len(st.Sites) != 1 || st.Sites[0].State != Retired || st.Counts.Retired != 1 {
+		t.Errorf("%+v", st)
+	}
+}
+
+func TestEviction(t *testing.T) {
+	w := newWorld(t)
+	w.config.MaxBlobs = 1
+	w.config.MaxExtensions = 0
+	w.feed(hotEvent(behind, 64))
+	w.feed(missEvent(branch, callee, 4))
+	if len(w.d.taken) != 1 || len(w.blobs) != 1 || w.sites[behind].state != Free || w.sites[callee].state != Live {
+		t.Errorf("taken %v, sites %+v %+v", w.d.taken, w.sites[behind], w.sites[callee])
+	}
+}
+
+func TestRunEnds(t *testing.T) {
+	w := newWorld(t)
+	w.d.events = []Event{hotEvent(behind, 64), {Type: EventGone}}
+	w.d.end = true
+	if err := w.Run(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if len(w.d.taken) != 1 {
+		t.Error("events before the end were not served")
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	w.d.end = false
+	if err := w.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestBranch(t *testing.T) {
+	var b branchCounts
+	for i := range uint64(20) {
+		for j := range i % 10 {
+			b.count(0x1000+i%10, j+1, 4)
+		}
+	}
+	if !slices.IsSortedFunc(b.targets, func(x, y targetCount) int { return int(y.n) - int(x.n) }) || len(b.targets) > maxTargets {
+		t.Errorf("%+v", b.targets)
+	}
+}
+
+func TestCodeRanges(t *testing.T) {
+	got := codeRanges([]byte(`00400000-00401000 r--p 00000000 08:01 1 /bin/with space
+00401000-00402000 r-xp 00001000 08:01 1 /bin/with space
+00402000-00403000 r-xp 00002000 08:01 1 /bin/with space
+00500000-00501000 rwxp 00000000 00:00 0
+00600000-00601000 r-xs 00000000 08:01 2 /dev/shm/x
+00700000-00701000 r-xp 00000000 00:00 0
+7ffff7fc1000-7ffff7fc3000 r-xp 00000000 00:00 0 [vdso]
+ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0 [vsyscall]
+`))
+	want := []btc.Range{{Start: 0x401000, End: 0x403000}, {Start: 0x700000, End: 0x701000}, {Start: 0x7ffff7fc1000, End: 0x7ffff7fc3000}}
+	if !slices.Equal(got, want) {
+		t.Errorf("%#x, want %#x", got, want)
+	}
+}
+
+func TestTune(t *testing.T) {
+	c := DefaultConfig()
+	if err := c.Tune("hot-count=7"); err != nil || c.HotCount != 7 {
+		t.Error(err)
+	}
+	for _, bad := range []string{"", "hot-count", "hot-count=", "hot-count=x", "hot-count=1x", "nothing=1", "hot-count=0", "max-loss-percent=101"} {
+		c := DefaultConfig()
+		if c.Tune(bad) == nil {
+			t.Errorf("%q was accepted", bad)
+		}
+	}
+}
