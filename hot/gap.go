@@ -252,7 +252,7 @@ func (g *Gap) pair(c *Config, now uint64, base, active *side, growth Growth, lon
 	g.passes += uint64(active.n)
 	g.misses += uint64(active.misses)
 	g.ends += uint64(active.misses) + uint64(active.stops)
-	if few := c.MinPairs / 2; !g.long && g.trial.n >= few && g.trial.last(c, few) == few && marginal(c, int64(g.Base), int64(g.Active)) {
+	if few := c.MinPairs / 2; !g.long && g.trial.n >= few && g.trial.last(c, few) == few && c.marginal(g.Base, g.Active) {
 		// That it does not pay would be certain; that it does is not, see Config.LongWarm.
 		g.long = true
 		g.restart()

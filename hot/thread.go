@@ -408,7 +408,7 @@ func (t *Thread) Settle(now uint64, gr *Group, growth func(*Gap) Growth, changed
 		return false
 	}
 	d := saved / passes
-	if !marginal(t.c, base, base-saved) {
+	if !t.c.marginal(uint64(max(base, 0)/passes), uint64(max(base-saved, 0)/passes)) {
 		gr.marginal = 0
 		return gr.pair(t.c, now, d, base/passes)
 	}
@@ -425,9 +425,6 @@ func (t *Thread) Settle(now uint64, gr *Group, growth func(*Gap) Growth, changed
 	}
 	return false
 }
-
-// marginal reports whether bypass is not much faster, so that the baseline must be known well.
-func marginal(c *Config, base, active int64) bool { return active*int64(c.Margin) > base }
 
 // distance returns a number with the mean dist, from 1 to 2*dist-1: not a constant, since a loop over as many sites would
 // have but one of them sampled.

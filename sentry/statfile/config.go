@@ -61,6 +61,11 @@ type Config struct {
 	LongPasses uint64
 	LongWarmUS uint64
 	Margin     uint64
+	// FloorNS is what a crossing costs at least, in nanoseconds, whatever else: two transfers of a cache line to a thread that
+	// waits actively. 450 were measured. SlowdownPercent is what translated code may take of the program's own time: 125
+	// on average, seldom more than 150, see make bench-code. What is faster than these two allow is kept without long windows.
+	FloorNS         uint64
+	SlowdownPercent uint64
 	// EpochWarmMS is the same in milliseconds for pairs about a whole program that is not Margin times as fast: gVisor
 	// waits actively for crossings, which makes them ten times as fast, but tries that again only after up to 200 ms.
 	// There are three such pairs at first, then one each EpochEveryMS milliseconds. 0: none.
@@ -135,6 +140,8 @@ func DefaultConfig() Config {
 		LongPasses:      128,
 		LongWarmUS:      20_000,
 		Margin:          8,
+		FloorNS:         300,
+		SlowdownPercent: 150,
 		EpochWarmMS:     300,
 		EpochEveryMS:    30_000,
 		MinSamples:      4,
@@ -167,7 +174,7 @@ func (c *Config) fields() []*uint64 {
 		&c.SampleEvery, &c.SampleMax, &c.QuietSamples, &c.MinRate, &c.ShortGapNS, &c.MaxCrossingNS, &c.MinShort, &c.MinShortPercent, &c.WindowMS,
 		&c.MaxPathBlocks, &c.MaxPathInsts, &c.MaxBlobs, &c.MaxBlobBytes,
 		&c.TrialEntries, &c.MinYieldPercent,
-		&c.Controller, &c.WindowPasses, &c.WarmPasses, &c.LongPasses, &c.LongWarmUS, &c.Margin, &c.EpochWarmMS, &c.EpochEveryMS, &c.MinSamples, &c.MinPairs, &c.MaxPairs, &c.KeepPermille, &c.DropPermille,
+		&c.Controller, &c.WindowPasses, &c.WarmPasses, &c.LongPasses, &c.LongWarmUS, &c.Margin, &c.FloorNS, &c.SlowdownPercent, &c.EpochWarmMS, &c.EpochEveryMS, &c.MinSamples, &c.MinPairs, &c.MaxPairs, &c.KeepPermille, &c.DropPermille,
 		&c.YieldPercent, &c.MinPayoffNS, &c.ClipNS, &c.MaxPassUS, &c.BurstPairs, &c.RecheckMS, &c.RetryMS, &c.RetryMaxMS, &c.RetireAfter,
 		&c.GrowMS, &c.GrowMaxMS, &c.PathLevels, &c.ExtendPercent, &c.MaxExtensions,
 		&c.Journal,
@@ -203,6 +210,8 @@ func (c Config) Check() error {
 		{"LongPasses", c.LongPasses, 1, 1 << 16},
 		{"LongWarmUS", c.LongWarmUS, 0, 1 << 32},
 		{"Margin", c.Margin, 1, 100},
+		{"FloorNS", c.FloorNS, 0, 1 << 20},
+		{"SlowdownPercent", c.SlowdownPercent, 100, 10_000},
 		{"EpochWarmMS", c.EpochWarmMS, 0, 1 << 32},
 		{"EpochEveryMS", c.EpochEveryMS, 1, 1 << 32},
 		{"MinSamples", c.MinSamples, 1, 1 << 16},

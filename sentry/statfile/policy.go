@@ -23,6 +23,8 @@ func (c *Config) Policy(ticksPerMicro uint64) hot.Config {
 		LongPasses:      uint32(c.LongPasses),
 		LongWarm:        nsToTicks(c.LongWarmUS * 1000),
 		Margin:          uint32(c.Margin),
+		Floor:           c.FloorNS * ticksPerMicro / 1000,
+		Slowdown:        c.SlowdownPercent,
 		EpochWarm:       nsToTicks(c.EpochWarmMS * ms),
 		EpochEvery:      nsToTicks(c.EpochEveryMS * ms),
 		MinSamples:      uint32(c.MinSamples),
