@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"testing"
 
@@ -42,6 +43,7 @@ type world struct {
 	entries     []uint64    // further entries of the next blobs
 	beforeRead  func()      // called once, before a read of the mirror that follows translation
 	translated  int
+	bad         uint64   // an entry that cannot be translated
 	ids         []fileID // files of the next blobs' sources
 	fileOfCalls int
 	hints       path.Hints // given to the last translation
@@ -116,6 +118,9 @@ func (w *world) space() *addressSpace { return w.e.newSpace(&fakeSpace{w: w}) }
 // translate makes a one-byte blob of entries, after reading the source as the real translator does.
 func (w *world) translate(entries []uint64, r path.CodeReader, h path.Hints, s path.Stacks, l path.Limits) (*btc.Blob, error) {
 	w.translated++
+	if w.bad != 0 && slices.Contains(entries, w.bad) {
+		return nil, errors.New("not translatable")
+	}
 	w.hints, w.stacks = h, s
 	source := w.source
 	if source == nil {

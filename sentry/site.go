@@ -27,6 +27,7 @@ type site struct {
 	// Below: protected by engine.mu.
 	state        statfile.State
 	queued       bool
+	asked        int      // requests that wait, of targets that were missed from its path
 	stack        []uint64 // what was on the program's stack when it was last asked for
 	blob         *blob    // for state Live
 	translations int

@@ -48,43 +48,21 @@ func (e *engine) work() {
 	}
 }
 
-// step serves one request; false: there was none.
+// step makes one translation; false: there is none to be made now.
 func (e *engine) step() bool {
+	e.waiting.Store(false)
+	if !e.budget.Allows(&e.policy) {
+		// Contexts wake the worker when it does. waiting is false while it works, so that they need not look.
+		e.waiting.Store(true)
+		return false
+	}
 	e.mu.Lock()
-	if len(e.queue) == 0 {
+	j, ok := e.nextLocked()
+	if !ok {
 		e.mu.Unlock()
 		return false
 	}
-	r := e.queue[0]
-	e.queue = e.queue[1:]
-	s, as := r.s, r.s.as
-	if as.released {
-		e.mu.Unlock()
-		return true
-	}
-	// A target that is missed from a path belongs to that path, if that can still grow and the branch does not lead
-	// everywhere. Else it begins a path of its own.
-	// How far a path may grow is the controller's to say: while a larger one might pay, what is beyond runs natively.
-	root := s
-	if r.from != 0 {
-		if b := e.ownerLocked(as, r.from); b != nil {
-			full := b.root.full(&e.config)
-			if full && e.config.Controller != 0 && !b.root.last(&e.config) {
-				s.queued = false
-				if s.state == statfile.Candidate {
-					s.state = statfile.Free
-				}
-				e.mu.Unlock()
-				return true
-			}
-			if !full && len(b.wanted) < maxEntries && len(as.hints[r.from].targets) <= btc.MaxInlineTargets {
-				root = b.root
-			} else if s != b.root {
-				s.level = b.root.level
-			}
-			b.root.extended++
-		}
-	}
+	root, as := j.root, j.root.as
 	limits, extensions := root.limits(&e.config)
 	entries := []uint64{root.rip}
 	if root.blob != nil {
@@ -92,7 +70,9 @@ func (e *engine) step() bool {
 		// After the level was lowered: the targets that were missed first are the most frequent ones.
 		entries = append(entries, more[:min(len(more), extensions+1)]...)
 	}
-	entries = append(entries, s.rip)
+	for _, r := range j.asks {
+		entries = append(entries, r.s.rip)
+	}
 	entries = unique(entries)
 	hints := make(path.Hints, len(as.hints))
 	for from, b := range as.hints {
@@ -104,23 +84,37 @@ func (e *engine) step() bool {
 			stacks[rip] = s.stack
 		}
 	}
-	root.queued = true
 	e.mu.Unlock()
 
-	ok := e.make(as, root, entries, hints, stacks, limits)
+	began := e.ticks()
+	ok = e.make(as, root, entries, hints, stacks, limits)
+	e.budget.Spend(e.ticks() - began)
 
 	e.mu.Lock()
-	s.queued, root.queued = false, false
-	if s != root && s.state == statfile.Candidate {
-		s.state = statfile.Free // it is part of root's path
+	defer e.mu.Unlock()
+	root.queued = false
+	for _, r := range j.asks {
+		state := r.s.state
+		e.servedLocked(r)
+		if r.s == root {
+			r.s.state = state
+		}
+		switch {
+		case ok || r.s == root && root.blob == nil:
+		case len(j.asks) > 1 && len(e.queue) < maxQueue && !as.released:
+			r.s.queued, r.alone = true, true
+			if r.owner != nil {
+				r.owner.asked++
+			}
+			e.queue = append(e.queue, r)
+		default:
+			r.s.setBack(time.Now())
+		}
 	}
 	if !ok && root.blob == nil {
 		root.state = statfile.Refused
 		root.setBack(time.Now())
-	} else if !ok {
-		s.setBack(time.Now())
 	}
-	e.mu.Unlock()
 	return true
 }
 
