@@ -17,15 +17,22 @@ func TestTranslationIsPaidFromCrossings(t *testing.T) {
 			b.Lost(1, 5_000)
 			crossings += 5_000
 		}
-		if most := c.TranslateFirst + crossings/10 + each; uint64(n)*each > most {
+		if most := c.TranslateFirst + c.TranslateEarly/10 + (crossings-c.TranslateEarly)/2 + each; uint64(n)*each > most {
 			t.Errorf("%d translations of %d µs in %d ms of crossings", n, each/1000, crossings/ms)
 		}
 		if n < 2 {
 			t.Errorf("%d translations of %d µs", n, each/1000)
 		}
 	}
-	c.TranslatePercent = 0
 	var b Budget
+	b.Spend(100 * ms)
+	if b.Lost(1, 250*ms); b.Allows(&c) {
+		t.Error("100 ms of translation for 250 ms of crossings")
+	}
+	if b.Lost(1, 250*ms); !b.Allows(&c) {
+		t.Error("no 100 ms of translation for half a second of crossings")
+	}
+	c.TranslatePercent = 0
 	if b.Spend(1 << 40); !b.Allows(&c) {
 		t.Error("0 does not mean that there is no bound")
 	}

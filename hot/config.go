@@ -78,8 +78,9 @@ type Config struct {
 	Grow, GrowMax uint64
 
 	// TranslateFirst, in ticks, and TranslatePercent, of the time that crossings took, are what translation may take: see
-	// Budget. 0 %: whatever it takes.
-	TranslateFirst, TranslatePercent uint64
+	// Budget. 0 %: whatever it takes. Of what crossings took beyond TranslateEarly it is TranslateLaterPercent.
+	TranslateFirst, TranslatePercent      uint64
+	TranslateEarly, TranslateLaterPercent uint64
 
 	// Levels is the number of path limits to choose from. ExtendPercent is the share of passes that must end at the
 	// limits of a path before a larger one is tried.

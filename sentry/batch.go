@@ -10,8 +10,8 @@ import (
 type request struct {
 	s     *site
 	from  uint64
-	owner *site // whose path from belonged to when it was asked for, nil if none
-	alone bool  // no other is to be served with it: together they have failed
+	gap   *gap // in which it was missed, nil if nobody waits for it
+	alone bool // no other is to be served with it: together they have failed
 }
 
 // job is one translation: the path of root, and those that have asked for it.
@@ -37,7 +37,7 @@ func (e *engine) nextLocked() (j job, ok bool) {
 		if owner != nil {
 			owner.extended++
 			if root == r.s && root != owner {
-				root.level = owner.level
+				root.piece = true
 			}
 		}
 		j = job{root, []request{r}}
@@ -70,9 +70,9 @@ func (e *engine) mergeLocked(j *job) {
 // rootLocked returns the site whose path serves r, nil if r is not to be served; and the one from whose path r's target
 // was missed, if that is still there.
 //
-// A target that is missed from a path belongs to that path, if that can still grow and the branch does not lead
-// everywhere. Else it begins a path of its own.
-// How far a path may grow is the controller's to say: while a larger one might pay, what is beyond runs natively.
+// A target that is missed from a path belongs to that path, if there is room and the branch does not lead
+// everywhere. Else it begins a path of its own, a small one: it contains what is executed, where a path that was enlarged would above all
+// contain more of what is not, and each translation of it take longer.
 func (e *engine) rootLocked(r request) (root, owner *site) {
 	if r.from == 0 {
 		return r.s, nil
@@ -81,11 +81,7 @@ func (e *engine) rootLocked(r request) (root, owner *site) {
 	if b == nil {
 		return r.s, nil
 	}
-	full := b.root.full(&e.config)
-	switch {
-	case full && e.config.Controller != 0 && !b.root.last(&e.config):
-		return nil, b.root
-	case !full && len(b.wanted) < maxEntries && len(r.s.as.hints[r.from].targets) <= btc.MaxInlineTargets:
+	if !b.full && !b.root.full(&e.config) && len(b.wanted) < maxEntries && len(r.s.as.hints[r.from].targets) <= btc.MaxInlineTargets {
 		return b.root, b.root
 	}
 	return r.s, b.root
@@ -94,8 +90,8 @@ func (e *engine) rootLocked(r request) (root, owner *site) {
 // servedLocked ends a request that was taken from the queue.
 func (e *engine) servedLocked(r request) {
 	r.s.queued = false
-	if r.owner != nil {
-		r.owner.asked--
+	if r.gap != nil {
+		r.gap.asked--
 	}
 	if r.s.state == statfile.Candidate {
 		r.s.state = statfile.Free // it is part of another's path, or of none

@@ -30,8 +30,8 @@ func TestRequestsForOnePathAreMerged(t *testing.T) {
 		}
 	}
 	w.wantCount(statfile.RequestsMerged, len(targets)-1)
-	if s := as.sites[0x1100]; s.asked != 0 || s.extended != 1 {
-		t.Errorf("%d requests left, %d extensions", s.asked, s.extended)
+	if s := as.sites[0x1100]; w.e.noGap.asked != 0 || s.extended != 1 {
+		t.Errorf("%d requests left, %d extensions", w.e.noGap.asked, s.extended)
 	}
 }
 
@@ -49,8 +49,8 @@ func TestMergedRequestsFailOneByOne(t *testing.T) {
 	if !live(as, 0x1100) || !live(as, 0x1800) || live(as, 0x1900) || !live(as, 0x1a00) {
 		t.Errorf("live: %v", as.entries.Load().entries)
 	}
-	if s := as.sites[0x1100]; s.asked != 0 {
-		t.Errorf("%d requests left", s.asked)
+	if n := w.e.noGap.asked; n != 0 {
+		t.Errorf("%d requests left", n)
 	}
 }
 
@@ -96,5 +96,26 @@ func TestGapAwaitsWhatItHasMissed(t *testing.T) {
 	w.run()
 	if g.Gate() != hot.GateKept || g.awaits != nil {
 		t.Errorf("gate %d when it is there", g.Gate())
+	}
+}
+
+// A path without room is continued by small ones, which leave out what is there already.
+func TestPathWithoutRoomIsContinued(t *testing.T) {
+	w := newWorld(t, nil)
+	w.full = true
+	as, _ := hotSite(t, w)
+	for _, to := range []uint64{0x1800, 0x1900} {
+		for range firstMisses {
+			w.e.missed(as, 0x1108, to, w.e.noGap, false, noStack)
+		}
+		w.run()
+	}
+	for _, rip := range []uint64{0x1100, 0x1800, 0x1900} {
+		if s := as.sites[rip]; !live(as, rip) || s.blob == nil || s.blob.root != s || s.piece != (rip != 0x1100) {
+			t.Errorf("%#x: live %v, site %+v", rip, live(as, rip), s)
+		}
+	}
+	if o := w.order; !o.known(0x1100) || !o.known(0x1800) || o.known(0x1900) || o.limits.MaxInsts != int(w.e.config.PieceInsts) {
+		t.Errorf("what is there is not left out, or the limits are %+v", o.limits)
 	}
 }

@@ -228,11 +228,7 @@ func (e *engine) missed(as *addressSpace, from, to uint64, g *gap, poor bool, st
 	if b.seen(to) {
 		if s := e.siteLocked(as, to); s != nil {
 			s.stack = stack()
-			r := request{s: s, from: from}
-			if b := e.ownerLocked(as, from); b != nil {
-				r.owner = b.root
-			}
-			e.enqueueLocked(r)
+			e.enqueueLocked(request{s: s, from: from, gap: g})
 		}
 	}
 	if s := as.sites[to]; poor && s != nil && s.queued {
@@ -270,8 +266,8 @@ func (e *engine) enqueueLocked(r request) {
 		e.counters.Add(statfile.Candidates, 1)
 	}
 	r.s.queued = true
-	if r.owner != nil {
-		r.owner.asked++
+	if r.gap != nil {
+		r.gap.asked++
 	}
 	if r.s.state != statfile.Live {
 		r.s.state = statfile.Candidate

@@ -87,7 +87,15 @@ func (e *engine) step() bool {
 	e.mu.Unlock()
 
 	began := e.ticks()
-	ok = e.make(as, root, entries, hints, stacks, limits)
+	known := func(addr uint64) bool {
+		t := as.entries.Load()
+		if t == nil {
+			return false
+		}
+		en, ok := t.entries[addr]
+		return ok && en.site != root
+	}
+	ok = e.make(root, order{entries, hints, stacks, known, limits})
 	e.budget.Spend(e.ticks() - began)
 
 	e.mu.Lock()
@@ -99,12 +107,15 @@ func (e *engine) step() bool {
 		if r.s == root {
 			r.s.state = state
 		}
+		if ok && r.gap != nil {
+			r.gap.Grown(&e.policy, e.ticks())
+		}
 		switch {
 		case ok || r.s == root && root.blob == nil:
 		case len(j.asks) > 1 && len(e.queue) < maxQueue && !as.released:
 			r.s.queued, r.alone = true, true
-			if r.owner != nil {
-				r.owner.asked++
+			if r.gap != nil {
+				r.gap.asked++
 			}
 			e.queue = append(e.queue, r)
 		default:
@@ -147,7 +158,8 @@ func unique(in []uint64) []uint64 {
 }
 
 // make translates, installs and publishes a blob for root with the given entries.
-func (e *engine) make(as *addressSpace, root *site, entries []uint64, hints path.Hints, stacks path.Stacks, limits path.Limits) bool {
+func (e *engine) make(root *site, o order) bool {
+	as := root.as
 	if !as.takeMirror() {
 		return false
 	}
@@ -160,7 +172,7 @@ func (e *engine) make(as *addressSpace, root *site, entries []uint64, hints path
 		e.counters.Add(statfile.PlansReused, 1)
 	} else {
 		e.counters.Add(statfile.Translations, 1)
-		p, err = e.plan(entries, r, hints, stacks, limits)
+		p, err = e.plan(r, o)
 	}
 	if err != nil {
 		e.counters.Add(statfile.TranslateFailed, 1)
@@ -180,7 +192,7 @@ func (e *engine) make(as *addressSpace, root *site, entries []uint64, hints path
 		}
 		return false
 	}
-	b := &blob{as: as, root: root, installed: in, wanted: p.wanted, source: p.blob.Source, code: p.code, size: len(p.blob.Code)}
+	b := &blob{as: as, root: root, installed: in, wanted: p.wanted, full: p.full, source: p.blob.Source, code: p.code, size: len(p.blob.Code)}
 	for _, en := range p.blob.Entries {
 		b.entries = append(b.entries, en.RIP)
 	}

@@ -103,10 +103,17 @@ type Config struct {
 	GrowMS    uint64
 	GrowMaxMS uint64
 	// TranslateFirstMS is how many milliseconds translation may take before crossings have paid for it: one path.
-	// TranslatePercent is what part of the time that crossings took it may take besides; 0: any. With it a program of 0.1 s
-	// loses 1 % at most.
-	TranslateFirstMS uint64
-	TranslatePercent uint64
+	// TranslatePercent is what part of the time that crossings took it may take besides; 0: any. Once crossings have taken
+	// TranslateEarlyMS, TranslateLaterPercent of the rest. So a program of tenths of a second loses next to nothing to it, and
+	// the forty translations that a server takes are there after a second or two.
+	TranslateFirstMS      uint64
+	TranslatePercent      uint64
+	TranslateEarlyMS      uint64
+	TranslateLaterPercent uint64
+	// PieceBlocks and PieceInsts limit what is translated for a target that was missed from a path without room for it. Small: it
+	// is there within a fraction of a millisecond, and what is executed of it shows where to go on.
+	PieceBlocks uint64
+	PieceInsts  uint64
 	// PathLevels is the number of limits that a path may have: MaxPathInsts, MaxPathBlocks and MaxExtensions, half of
 	// each, a quarter, and so on. It begins with the smallest; a larger one is tried when ExtendPercent of the passes
 	// end at the limits.
@@ -122,55 +129,59 @@ type Config struct {
 // DefaultConfig returns the configuration of a sandbox whose launcher says nothing.
 func DefaultConfig() Config {
 	return Config{
-		Bypass:           1,
-		Patching:         1,
-		SampleEvery:      16,
-		SampleMax:        512,
-		QuietSamples:     16,
-		MinRate:          2500,
-		ShortGapNS:       8000,
-		MaxCrossingNS:    20_000,
-		MinShort:         16,
-		MinShortPercent:  6,
-		WindowMS:         500,
-		MaxPathBlocks:    256,
-		MaxPathInsts:     2048,
-		MaxBlobs:         4096,
-		MaxBlobBytes:     16 << 20,
-		TrialEntries:     256,
-		MinYieldPercent:  50,
-		Controller:       1,
-		WindowPasses:     32,
-		WarmPasses:       8,
-		LongPasses:       128,
-		LongWarmUS:       20_000,
-		Margin:           8,
-		FloorNS:          300,
-		SlowdownPercent:  150,
-		EpochWarmMS:      300,
-		EpochEveryMS:     30_000,
-		MinSamples:       4,
-		MinPairs:         6,
-		MaxPairs:         24,
-		KeepPermille:     20,
-		DropPermille:     100,
-		YieldPercent:     20,
-		MinPayoffNS:      50,
-		ClipNS:           50_000,
-		MaxPassUS:        10_000,
-		BurstPairs:       16,
-		RecheckMS:        100,
-		RetryMS:          500,
-		RetryMaxMS:       60_000,
-		RetireAfter:      6,
-		GrowMS:           5,
-		GrowMaxMS:        60,
-		TranslateFirstMS: 10,
-		TranslatePercent: 10,
-		PathLevels:       2,
-		ExtendPercent:    10,
-		MaxExtensions:    48,
-		Journal:          1,
+		Bypass:                1,
+		Patching:              1,
+		SampleEvery:           16,
+		SampleMax:             512,
+		QuietSamples:          16,
+		MinRate:               2500,
+		ShortGapNS:            8000,
+		MaxCrossingNS:         20_000,
+		MinShort:              16,
+		MinShortPercent:       6,
+		WindowMS:              500,
+		MaxPathBlocks:         256,
+		MaxPathInsts:          2048,
+		MaxBlobs:              4096,
+		MaxBlobBytes:          16 << 20,
+		TrialEntries:          256,
+		MinYieldPercent:       50,
+		Controller:            1,
+		WindowPasses:          32,
+		WarmPasses:            8,
+		LongPasses:            128,
+		LongWarmUS:            20_000,
+		Margin:                8,
+		FloorNS:               300,
+		SlowdownPercent:       150,
+		EpochWarmMS:           300,
+		EpochEveryMS:          30_000,
+		MinSamples:            4,
+		MinPairs:              6,
+		MaxPairs:              24,
+		KeepPermille:          20,
+		DropPermille:          100,
+		YieldPercent:          20,
+		MinPayoffNS:           50,
+		ClipNS:                50_000,
+		MaxPassUS:             10_000,
+		BurstPairs:            16,
+		RecheckMS:             100,
+		RetryMS:               500,
+		RetryMaxMS:            60_000,
+		RetireAfter:           6,
+		GrowMS:                5,
+		GrowMaxMS:             60,
+		TranslateFirstMS:      10,
+		TranslatePercent:      10,
+		TranslateEarlyMS:      250,
+		TranslateLaterPercent: 50,
+		PieceBlocks:           32,
+		PieceInsts:            256,
+		PathLevels:            2,
+		ExtendPercent:         10,
+		MaxExtensions:         48,
+		Journal:               1,
 	}
 }
 
@@ -183,7 +194,7 @@ func (c *Config) fields() []*uint64 {
 		&c.TrialEntries, &c.MinYieldPercent,
 		&c.Controller, &c.WindowPasses, &c.WarmPasses, &c.LongPasses, &c.LongWarmUS, &c.Margin, &c.FloorNS, &c.SlowdownPercent, &c.EpochWarmMS, &c.EpochEveryMS, &c.MinSamples, &c.MinPairs, &c.MaxPairs, &c.KeepPermille, &c.DropPermille,
 		&c.YieldPercent, &c.MinPayoffNS, &c.ClipNS, &c.MaxPassUS, &c.BurstPairs, &c.RecheckMS, &c.RetryMS, &c.RetryMaxMS, &c.RetireAfter,
-		&c.GrowMS, &c.GrowMaxMS, &c.TranslateFirstMS, &c.TranslatePercent, &c.PathLevels, &c.ExtendPercent, &c.MaxExtensions,
+		&c.GrowMS, &c.GrowMaxMS, &c.TranslateFirstMS, &c.TranslatePercent, &c.TranslateEarlyMS, &c.TranslateLaterPercent, &c.PieceBlocks, &c.PieceInsts, &c.PathLevels, &c.ExtendPercent, &c.MaxExtensions,
 		&c.Journal,
 	}
 }
@@ -239,6 +250,10 @@ func (c Config) Check() error {
 		{"GrowMaxMS", c.GrowMaxMS, 0, 1 << 32},
 		{"TranslateFirstMS", c.TranslateFirstMS, 0, 1 << 32},
 		{"TranslatePercent", c.TranslatePercent, 0, 100},
+		{"TranslateEarlyMS", c.TranslateEarlyMS, 0, 1 << 32},
+		{"TranslateLaterPercent", c.TranslateLaterPercent, 0, 1000},
+		{"PieceBlocks", c.PieceBlocks, 1, 1 << 16},
+		{"PieceInsts", c.PieceInsts, 1, 1 << 20},
 		{"PathLevels", c.PathLevels, 1, 8},
 		{"ExtendPercent", c.ExtendPercent, 1, 100},
 		{"MaxExtensions", c.MaxExtensions, 0, 1 << 10},
