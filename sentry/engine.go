@@ -32,6 +32,9 @@ type engine struct {
 	// ticks is the clock of policy; a variable for tests.
 	ticks func() uint64
 
+	// cpuTime is the present thread's processor time in nanoseconds; a variable for tests.
+	cpuTime func() uint64
+
 	// read reads a program's memory; a variable for tests.
 	read func(w *machine.Window, addr uint64, dst []byte) bool
 
@@ -122,6 +125,7 @@ func newEngine(a arena, config statfile.Config, stats *statfile.File) *engine {
 		arena:       a,
 		translate:   translateFor(target.VecNone),
 		ticks:       ticks,
+		cpuTime:     cpuTime,
 		read:        readWindow,
 		fileOf:      fileOf,
 		sourceFiles: sourceFiles,

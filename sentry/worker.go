@@ -2,6 +2,7 @@ package sentry
 
 import (
 	"errors"
+	"runtime"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/log"
@@ -86,7 +87,6 @@ func (e *engine) step() bool {
 	}
 	e.mu.Unlock()
 
-	began := e.ticks()
 	known := func(addr uint64) bool {
 		t := as.entries.Load()
 		if t == nil {
@@ -95,8 +95,12 @@ func (e *engine) step() bool {
 		en, ok := t.entries[addr]
 		return ok && en.site != root
 	}
+	// The thread's own time: what the machine's load makes of it is not the translation's.
+	runtime.LockOSThread()
+	began := e.cpuTime()
 	ok = e.make(root, order{entries, hints, stacks, known, limits})
-	e.budget.Spend(e.ticks() - began)
+	e.budget.Spend((e.cpuTime() - began) * ticksPerMicro() / 1000)
+	runtime.UnlockOSThread()
 
 	e.mu.Lock()
 	defer e.mu.Unlock()
