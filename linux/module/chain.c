@@ -369,7 +369,8 @@ struct ub_enrolment *ub_want(struct pt_regs *regs)
 		if (!(hooks & 15) && unlikely(ub_has_rseq_cs()))
 			ub_rseq_found(e);
 		else
-			ub_event(e, UB_EV_HOT, regs->orig_ax, regs->ip, 0);
+			ub_event(e, UB_EV_HOT, regs->orig_ax, regs->ip,
+				 regs->sp);
 		goto native;
 	}
 	if (unlikely(ub_must_be_native(regs)))
