@@ -190,6 +190,7 @@ const (
 	EventInvalid = 5 // blob RIP (its id) was dropped: its source changed
 	EventLost    = 6 // Count happenings were not recorded
 	EventGone    = 7 // the process has gone, or has another program now
+	EventRseq    = 8 // rseq critical sections were seen: native from now on
 )
 
 // Event is a record of the module's.

@@ -29,7 +29,7 @@ var constants = map[string]uint64{
 	"UB_FAULT_STRING": faultString, "UB_FAULT_F_STR": faultFStr, "UB_FAULT_F_SI": faultFSI,
 	"UB_SET_ENABLED": setEnabled, "UB_SET_HOT": setHot, "UB_SET_MISS": setMiss, "UB_SET_CHAIN": setChain,
 	"UB_EV_HOT": EventHot, "UB_EV_MISS": EventMiss, "UB_EV_FAULT": EventFault, "UB_EV_STOP": EventStop,
-	"UB_EV_INVALID": EventInvalid, "UB_EV_LOST": EventLost, "UB_EV_GONE": EventGone,
+	"UB_EV_INVALID": EventInvalid, "UB_EV_LOST": EventLost, "UB_EV_GONE": EventGone, "UB_EV_RSEQ": EventRseq,
 }
 
 // TestABI compiles the module's header and compares what it says with this package: every struct, field by field, and

@@ -192,6 +192,8 @@ func (s *Session) event(e *Event) {
 			b.exits += e.Count
 			b.root.exits += e.Count
 		}
+	case EventRseq:
+		s.log.Info("the program has restartable sequences of its own: it runs natively", "pid", s.pid)
 	case EventInvalid:
 		i := slices.IndexFunc(s.blobs, func(b *blob) bool { return b.id == e.RIP })
 		if i < 0 {

@@ -35,18 +35,25 @@ type Group struct {
 
 	mu       sync.Mutex
 	sessions map[int]session
-	ended    map[int]time.Time // processes whose session has ended, and when to try again
-	past     []linux.Status    // of sessions that have ended, the last ones
-	sum      linux.Stats       // of those
+	failed   map[int]failure
+	past     []linux.Status // of sessions that have ended, the last ones
+	sum      linux.Stats    // of those
 	wg       sync.WaitGroup
 	kick     chan struct{} // a session has ended: perhaps because the process executes another program
+}
+
+// failure is about a process that could not be enrolled: in the middle of an exec, for instance, or it is not to be.
+type failure struct {
+	next  time.Time
+	delay time.Duration
 }
 
 const (
 	// poll is how often new children are looked for.
 	poll = 50 * time.Millisecond
-	// again is how long a process that could not be enrolled is left alone.
-	again = 2 * time.Second
+	// A process that could not be enrolled is left alone for so long, doubled each time.
+	againMin = 5 * time.Millisecond
+	againMax = 5 * time.Second
 	// maxPast bounds what is remembered of processes that have ended.
 	maxPast = 64
 )
@@ -70,7 +77,7 @@ func New(pid int, c linux.Config, children bool, log *slog.Logger) (*Group, erro
 
 func (g *Group) init() error {
 	g.began = time.Now()
-	g.sessions, g.ended = map[int]session{}, map[int]time.Time{}
+	g.sessions, g.failed = map[int]session{}, map[int]failure{}
 	g.kick = make(chan struct{}, 1)
 	s, err := g.enrol(g.PID)
 	if err != nil {
@@ -119,7 +126,7 @@ func (g *Group) look(ctx context.Context) {
 	for _, pid := range pids {
 		g.mu.Lock()
 		_, has := g.sessions[pid]
-		wait := now.Before(g.ended[pid])
+		wait := now.Before(g.failed[pid].next)
 		g.mu.Unlock()
 		if has || wait {
 			continue
@@ -127,21 +134,28 @@ func (g *Group) look(ctx context.Context) {
 		s, err := g.enrol(pid)
 		g.mu.Lock()
 		if err != nil {
-			g.ended[pid] = now.Add(again)
+			f := g.failed[pid]
+			f.delay = min(max(2*f.delay, againMin), againMax)
+			f.next = now.Add(f.delay)
+			g.failed[pid] = f
+			if f.delay < poll {
+				time.AfterFunc(f.delay, g.kickIt)
+			}
 			var busy *linux.BusyError
 			if g.alive(pid) && !errors.As(err, &busy) {
 				g.Log.Debug("not enrolled", "pid", pid, "error", err)
 			}
 		} else {
+			delete(g.failed, pid)
 			g.sessions[pid] = s
 			g.serve(ctx, pid, s)
 		}
 		g.mu.Unlock()
 	}
 	g.mu.Lock()
-	for pid := range g.ended {
+	for pid := range g.failed {
 		if !slices.Contains(pids, pid) {
-			delete(g.ended, pid)
+			delete(g.failed, pid)
 		}
 	}
 	g.mu.Unlock()
@@ -163,11 +177,16 @@ func (g *Group) serve(ctx context.Context, pid int, s session) {
 		g.past = append(g.past, st)
 		g.sum.Add(&st.Stats)
 		g.mu.Unlock()
-		select {
-		case g.kick <- struct{}{}:
-		default:
-		}
+		g.kickIt()
 	})
+}
+
+// kickIt has Run look for processes now.
+func (g *Group) kickIt() {
+	select {
+	case g.kick <- struct{}{}:
+	default:
+	}
 }
 
 // Status is what a group shows.

@@ -24,12 +24,10 @@
 
 #include "ub.h"
 
-#define UB_GRANULE	(1ul << UB_GRANULE_SHIFT)
+#define UB_GRANULE	BIT(UB_GRANULE_SHIFT)
 #define UB_ENTRIES	(UB_GRANULES * UB_GRANULE_FAULTS)
 #define UB_INT3		0xcc
 #define UB_NR_BP	5
-
-extern char ub_arena[], ub_arena_end[];
 
 static struct exception_table_entry ub_extable[UB_ENTRIES];
 static struct ub_blob *ub_owner[UB_GRANULES];

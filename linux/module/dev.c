@@ -89,7 +89,7 @@ static int ub_do_enrol(struct ub_file *f, void __user *arg)
 	e = ub_enrol(a.pid);
 	if (IS_ERR(e))
 		return PTR_ERR(e);
-	smp_store_release(&f->e, e);
+	smp_store_release(&f->e, e);	/* for ub_read() and ub_poll() */
 	return 0;
 }
 
@@ -252,6 +252,7 @@ static ssize_t ub_read(struct file *file, char __user *to, size_t size,
 		       loff_t *pos)
 {
 	struct ub_file *f = file->private_data;
+	/* Pairs with ub_do_enrol(). */
 	struct ub_enrolment *e = smp_load_acquire(&f->e);
 	struct ub_event *ev;
 	ssize_t done = 0;
@@ -294,6 +295,7 @@ static ssize_t ub_read(struct file *file, char __user *to, size_t size,
 static __poll_t ub_poll(struct file *file, poll_table *wait)
 {
 	struct ub_file *f = file->private_data;
+	/* Pairs with ub_do_enrol(). */
 	struct ub_enrolment *e = smp_load_acquire(&f->e);
 	__poll_t mask = 0;
 

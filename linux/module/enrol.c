@@ -12,9 +12,10 @@
 #include "ub.h"
 
 /* What a chain is bounded by unless told otherwise. */
-#define UB_MAX_CHAIN	(1u << 16)
+#define UB_MAX_CHAIN	65536
 
-DEFINE_MUTEX(ub_enrol_mutex);
+/* Who comes and goes. */
+static DEFINE_MUTEX(ub_enrol_mutex);
 static DEFINE_HASHTABLE(ub_by_mm, 7);
 static DEFINE_SPINLOCK(ub_by_mm_lock);
 unsigned int ub_enrolments;
@@ -180,14 +181,13 @@ static struct ub_enrolment *ub_alloc(void)
 		return NULL;
 	e->counts = alloc_percpu(struct ub_counts);
 	for (i = 0; i < 2; i++)
-		e->table[i] = vmalloc(sizeof(struct ub_way) * 2 << UB_TABLE_BITS);
+		e->table[i] = vmalloc(sizeof(*e->table[i]) * 2 << UB_TABLE_BITS);
 	if (percpu_ref_init(&e->ref, ub_ref_gone, 0, GFP_KERNEL) ||
 	    ub_event_init(e) || !e->counts || !e->table[0] || !e->table[1]) {
 		ub_free(e);
 		return NULL;
 	}
 	ub_table_init(e);
-	mutex_init(&e->mutex);
 	spin_lock_init(&e->lock);
 	raw_spin_lock_init(&e->switch_lock);
 	INIT_LIST_HEAD(&e->blobs);
@@ -304,7 +304,7 @@ void ub_unenrol(struct ub_enrolment *e)
 	ub_reap(e);
 	percpu_ref_kill(&e->ref);
 	/* As a rule it takes some milliseconds; a chain may sleep for ever. */
-	wait_for_completion_timeout(&e->unused, HZ);
+	wait_for_completion_timeout(&e->unused, HZ / 4);
 	if (atomic_xchg(&e->fate, UB_ORPHAN) == UB_UNUSED) {
 		wait_for_completion(&e->unused);
 		ub_free(e);

@@ -158,8 +158,8 @@ SYM_FUNC_END(ub_enter)
 STACK_FRAME_NON_STANDARD ub_enter
 
 /*
- * LEAVE goes back to ub_run. Translated code has run in kernel mode, with branches of the program's choice.
- * What the kernel's entry code does, on processors that need it, so that such
+ * LEAVE goes back to ub_run. Translated code has run in kernel mode, with
+ * branches of the program's choice. What the kernel's entry code does, on processors that need it, so that such
  * history does not direct its own speculation, is done here too, before the first
  * indirect branch or return. Kernels that have x64_sys_call have both macros.
  */

@@ -304,7 +304,7 @@ static int ub_install_mm(struct ub_enrolment *e, struct ub_blob *blob)
 
 /**
  * ub_install() - install a blob
- * @e: the enrolment, with @e->mutex held
+ * @e: the enrolment; one install at a time
  * @arg: in and out
  */
 int ub_install(struct ub_enrolment *e, struct ub_install *arg)

@@ -34,7 +34,7 @@
 #define UB_MAX_FILES	16u
 
 /* User addresses, and the FS base, are below this. */
-#define UB_USER_END	(1ul << 47)
+#define UB_USER_END	BIT(47)
 
 /* Threads with any of this run natively. */
 #define UB_WORK		(SYSCALL_WORK_ENTER | SYSCALL_WORK_EXIT)
@@ -134,9 +134,9 @@ struct ub_place;		/* event.c */
 /**
  * struct ub_enrolment - one process
  *
- * Locks, outer ones first: @mutex (ioctls), mmap_lock of the process, @lock
- * (blobs and tables; also taken by the MMU notifier), @switch_lock (taken with a
- * run queue locked, so nothing is woken up under it). @ev_lock is taken alone.
+ * Locks, outer ones first: the file's mutex (ioctls), mmap_lock of the process,
+ * @lock (also taken by the MMU notifier), @ev_lock. @switch_lock is taken with a run
+ * queue locked, so nothing is woken up under it.
  */
 struct ub_enrolment {
 	struct hlist_node node;		/* by mm, RCU */
@@ -147,7 +147,6 @@ struct ub_enrolment {
 	struct mm_struct *mm;
 	struct pid *tgid;
 	struct mmu_notifier mn;
-	struct mutex mutex;
 	struct work_struct reap;
 
 	/* Read by each chain, written seldom. */
@@ -158,7 +157,7 @@ struct ub_enrolment {
 	bool rseq;			/* has rseq critical sections */
 	struct ub_counts __percpu *counts;
 
-	spinlock_t lock;
+	spinlock_t lock;		/* what follows, and changes of the tables */
 	bool dead;			/* exec or exit: the mm is gone */
 	bool enabled;
 	u32 max_chain;
@@ -175,7 +174,7 @@ struct ub_enrolment {
 	struct list_head preempted;	/* chains preempted in translated code */
 	u64 switches;			/* changes of that list */
 
-	spinlock_t ev_lock;
+	spinlock_t ev_lock;		/* the events */
 	wait_queue_head_t ev_wait;
 	struct ub_place *places;
 	u64 *dead_ids;			/* for UB_EV_INVALID */
@@ -192,6 +191,9 @@ void ub_sym_dispatch(void);
 void ub_sym_stop(void);
 void ub_landings(void);
 extern char ub_dispatch_begin[], ub_dispatch_end[];
+
+/* arena.S */
+extern char ub_arena[], ub_arena_end[];
 
 /* Called from enter.S. */
 struct pt_regs;
@@ -252,7 +254,6 @@ void ub_source_unpin(struct ub_blob *blob);
 int ub_source_same(struct ub_enrolment *e, struct ub_blob *blob);
 
 /* enrol.c */
-extern struct mutex ub_enrol_mutex;
 int ub_enrol_init(void);
 void ub_enrol_exit(void);
 struct ub_enrolment *ub_find(struct mm_struct *mm);

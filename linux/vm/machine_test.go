@@ -107,11 +107,11 @@ const eager = "--tune guard=0 --tune eager=1 --tune hot-count=2 --tune miss-coun
 // yielding has programs give way to whoever translates for them: they are short, and an emulated processor is slow.
 const yielding = "/usr/bin/nice -n 19 "
 
-// native runs a command line without bypass.
+// native runs a command line without bypass, but else as with it. What follows a ';' runs natively.
 func (m *machine) native(t *testing.T, cmd string, timeout time.Duration) outcome {
 	t.Helper()
-	r := m.run(t, fmt.Sprintf("%s{ %s; echo $? >/run/status; } 2>/run/stderr\ncat /run/stderr; exit $(cat /run/status)\n", fresh, yielding+cmd), timeout)
-	return outcome{r.Output, r.Status, r.Took}
+	o, _ := m.under(t, "--bypass=off", cmd, timeout)
+	return o
 }
 
 // fresh makes a working directory.
@@ -124,22 +124,36 @@ var nativeOnly = os.Getenv("UB_VM_NATIVE") != ""
 // bypassed runs it with bypass.
 func (m *machine) bypassed(t *testing.T, flags, cmd string, timeout time.Duration) (outcome, *attach.Status) {
 	t.Helper()
-	if nativeOnly {
-		return m.native(t, cmd, timeout), &attach.Status{}
-	}
-	// What ub says goes where the program's standard error goes: it is cut out again.
-	r := m.run(t, fmt.Sprintf("%s{ %s/ub run --kernel=linux %s --stats-json /run/stats.json -- %s; echo $? >/run/status; } 2>/run/stderr\ngrep -v '^ub: ' /run/stderr; printf '\\n=== statistics\\n'; cat /run/stats.json; echo '=== ub'; grep '^ub: ' /run/stderr; exit $(cat /run/status)\n",
-		fresh, guestPrograms, flags, yielding+cmd), timeout)
-	out, stats, _ := strings.Cut(r.Output, statsMark)
-	stats, said, _ := strings.Cut(stats, "=== ub\n")
-	if said != "" {
-		t.Errorf("ub says: %s", tail(said))
-	}
 	st := &attach.Status{}
+	if nativeOnly {
+		return m.native(t, cmd, timeout), st
+	}
+	o, stats := m.under(t, flags+" --stats-json /run/stats.json", cmd, timeout)
 	if err := json.Unmarshal([]byte(stats), st); err != nil {
 		t.Errorf("statistics: %v: %q", err, tail(stats))
 	}
-	return outcome{out, r.Status, r.Took}, st
+	return o, st
+}
+
+// under runs a command line under ub. What ub says goes to the program's standard error: it is cut out again.
+func (m *machine) under(t *testing.T, flags, cmd string, timeout time.Duration) (o outcome, stats string) {
+	t.Helper()
+	r := m.run(t, fmt.Sprintf(`%srm -f /run/stats.json
+{
+%s run --kernel=linux %s -- %s%s
+} 2>/run/stderr
+status=$?
+grep -v '^ub: ' /run/stderr
+printf '\n=== statistics\n'; [ -e /run/stats.json ] && cat /run/stats.json
+echo '=== ub'; grep '^ub: ' /run/stderr
+exit $status
+`, fresh, ub, flags, yielding, cmd), timeout)
+	out, rest, _ := strings.Cut(r.Output, statsMark)
+	stats, said, _ := strings.Cut(rest, "=== ub\n")
+	if said != "" {
+		t.Errorf("ub says: %s", tail(said))
+	}
+	return outcome{out, r.Status, r.Took}, stats
 }
 
 // compare reports how two runs differ.

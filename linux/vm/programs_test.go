@@ -62,17 +62,17 @@ var cPrograms = []program{
 	{cmd: "processes endings", min: 500, core: true},
 	{cmd: "processes clones", min: 500},
 	{cmd: "processes threads", min: 5000},
-	{cmd: "seccomp errno", min: 1000, core: true},
-	{cmd: "seccomp trap", min: 1000},
-	{cmd: "seccomp kill", min: 1000},
-	{cmd: "seccomp self", min: 1000},
-	{cmd: "seccomp thread", min: 1000},
+	{cmd: "seccomp errno", min: 1, core: true},
+	{cmd: "seccomp trap", min: 1},
+	{cmd: "seccomp kill", min: 100},
+	{cmd: "seccomp self", min: 1},
+	{cmd: "seccomp thread", min: 1},
 	{cmd: "ptrace calls", min: 100, core: true},
 	{cmd: "ptrace step", min: 100},
 	{cmd: "ptrace poke", min: 100},
 	{cmd: "ptrace attach", min: 100},
 	{cmd: "ptrace regs", min: 100},
-	{cmd: "ptrace traceme", min: 100},
+	{cmd: "ptrace traceme", min: 0},
 }
 
 const programTime = 90 * time.Second

@@ -31,8 +31,9 @@ func TestTools(t *testing.T) {
 // tool compares checksums of the output: it may be long. What follows a ';' runs natively.
 func (p *program) tool(t *testing.T, m *machine) {
 	first, rest, _ := strings.Cut(p.cmd, ";")
-	want := m.native(t, first+" >first; s=$?\n/usr/bin/cksum <first\n"+rest+"\nexit $s\n", programTime)
-	got, st := m.bypassed(t, eager, first+" >first; s=$?\n/usr/bin/cksum <first\n"+rest+"\n(exit $s)\n", programTime)
+	cmd := first + " >first; s=$?\n/usr/bin/cksum <first\n" + rest + "\n(exit $s)\n"
+	want := m.native(t, cmd, programTime)
+	got, st := m.bypassed(t, eager, cmd, programTime)
 	t.Logf("%v, with bypass %v: %s", want.took, got.took, summary(st))
 	compare(t, want, got)
 	checkStats(t, st, p.min)
