@@ -287,6 +287,7 @@ void ub_dev_exit(void);
 
 /* facts.c */
 int ub_facts_init(void);
+extern u64 ub_addr_mask;		/* PDEP's, see facts.c */
 extern u32 ub_facts, ub_vec;
 
 /**
