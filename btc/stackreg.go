@@ -26,16 +26,28 @@ const (
 func (t *translator) findStackBlocks() {
 	t.stacks = make([]bool, len(t.p.Blocks))
 	for _, b := range t.p.Blocks {
-		n := 0
-		for at, blocks := b, 0; at != nil && blocks < stackBlocks && n < stackHorizon; at, blocks = t.likely(at), blocks+1 {
-			for i := range at.Insts {
-				if in := &at.Insts[i]; usesStack(in) || in.HasMem && in.Mem.Base == x86.RSP && in.Mem.Seg == x86.SegNone && in.Op != x86.OpLEA {
-					t.stacks[b.Index] = true
-				}
-			}
-			n += len(at.Insts)
-		}
+		t.stacks[b.Index] = t.usesStackSoon(b)
 	}
+}
+
+// usesStackSoon reports whether b and what likely follows it use the stack pointer that they begin with. A program may have
+// anything in RSP while it does not.
+func (t *translator) usesStackSoon(b *path.Block) bool {
+	n := 0
+	for blocks := 0; b != nil && blocks < stackBlocks && n < stackHorizon; blocks++ {
+		for i := range b.Insts {
+			in := &b.Insts[i]
+			if usesStack(in) || in.HasMem && in.Mem.Base == x86.RSP && in.Mem.Seg == x86.SegNone && in.Op != x86.OpLEA {
+				return true
+			}
+			if _, stepped := addend(in); in.Writes&(1<<x86.RSP) != 0 && !stepped {
+				return false
+			}
+		}
+		n += len(b.Insts)
+		b = t.likely(b)
+	}
+	return false
 }
 
 func (t *translator) wantsStack(b *path.Block) bool {

@@ -43,6 +43,10 @@ type Config struct {
 	// wait for each other actively again; only after LongWarm are they what they are without bypass.
 	LongWarm           uint64
 	LongPasses, Margin uint32
+	// Floor is what a crossing costs at least, in ticks, when both sides wait for each other actively, and Slowdown, in
+	// percent, how much longer translated code may take than the program's own. What is faster than the two together allow needs no
+	// long windows: no state of the crossings could make it lose.
+	Floor, Slowdown uint64
 	// EpochWarm is LongWarm for pairs about a whole program that is not Margin times as fast with bypass: gVisor tries
 	// again to wait actively only after up to 200 ms. There are three of them at first, then one each EpochEvery.
 	EpochWarm, EpochEvery uint64
@@ -73,6 +77,11 @@ type Config struct {
 	// how long altogether.
 	Grow, GrowMax uint64
 
+	// TranslateFirst, in ticks, and TranslatePercent, of the time that crossings took, are what translation may take: see
+	// Budget. 0 %: whatever it takes. Of what crossings took beyond TranslateEarly it is TranslateLaterPercent.
+	TranslateFirst, TranslatePercent      uint64
+	TranslateEarly, TranslateLaterPercent uint64
+
 	// Levels is the number of path limits to choose from. ExtendPercent is the share of passes that must end at the
 	// limits of a path before a larger one is tried.
 	Levels, ExtendPercent uint32
@@ -80,3 +89,13 @@ type Config struct {
 
 // maxPairs bounds MaxPairs: the size of a ring of differences.
 const maxPairs = 32
+
+// certain reports whether a pass that takes so many ticks with bypass takes longer without, however cheap crossings are.
+func (c *Config) certain(active uint64) bool {
+	return active*100/c.Slowdown+c.Floor > active+c.MinPayoff
+}
+
+// marginal reports whether bypass is not much faster, so that the baseline must be known well.
+func (c *Config) marginal(base, active uint64) bool {
+	return active*uint64(c.Margin) > base && !c.certain(active)
+}

@@ -89,7 +89,9 @@ type Gap struct {
 
 	trial     trial
 	growEnd   uint64 // no more of that after this
+	awaits    uint64 // since when more of the path is awaited, 0 when it is not
 	grown     bool   // it has grown in this period of growing
+	regrown   uint32 // trials out of turn since it was last kept
 	periods   uint32 // such periods in this trial
 	long      bool   // only pairs with long windows count
 	postponed uint32
@@ -156,9 +158,34 @@ func (g *Gap) grow(c *Config, now uint64) {
 	}
 }
 
+// never is a time that does not come.
+const never = ^uint64(0)
+
+// Await tells that a path that grows ends where more of it is going to be translated, and that it seldom gets any
+// further. Until that is there the gap runs natively, however long it takes: each pass would only meet the same end again.
+func (g *Gap) Await(now uint64) {
+	if g.State == Trial && g.grows.Load() != 0 && g.awaits == 0 {
+		g.awaits = now
+		g.grows.Store(never)
+		g.gate.Store(GateNative)
+	}
+}
+
+// Resume ends that. The time does not count as time to grow.
+func (g *Gap) Resume(c *Config, now uint64) {
+	if g.awaits == 0 {
+		return
+	}
+	g.growEnd += now - g.awaits
+	g.awaits = 0
+	if g.grow(c, now); g.grows.Load() == never {
+		g.Settled()
+	}
+}
+
 // Settled ends that: now it is measured.
 func (g *Gap) Settled() {
-	if g.grows.Load() != 0 && g.State == Trial {
+	if g.grows.Load() != 0 && g.State == Trial && g.awaits == 0 {
 		g.grows.Store(0)
 		g.gate.Store(GateTrial)
 		g.restart()
@@ -172,16 +199,26 @@ func (g *Gap) NoCode(now uint64) {
 	}
 }
 
-// Grown tells that the gap's path is another one: what is known of it does not hold any more.
+// Grown tells that the gap's path is another one. What is known of it holds no more if many of its passes have ended where
+// it did. Else it does: a path that meets a new end now and then would never be measured.
 func (g *Gap) Grown(c *Config, now uint64) {
-	if g.State == Trial || g.State == Kept {
+	g.Resume(c, now)
+	switch {
+	case g.State == Trial && (g.grows.Load() != 0 || g.passes == 0 || g.atLimits(c)):
 		g.restart()
-	}
-	if g.State == Trial {
 		g.grown = true
 		g.grow(c, now)
+	case g.State == Kept && g.atLimits(c):
+		g.restart()
+	case (g.State == RolledBack || g.State == Retired) && g.Why == WhyNoEnd && g.regrown < maxRegrown:
+		// It has lost for what was missing, and that is there now.
+		g.regrown++
+		g.Again(c, now)
 	}
 }
+
+// maxRegrown bounds the trials that a gap gets out of turn because its path has grown.
+const maxRegrown = 4
 
 // SplitUp has the callers looked at one by one.
 func (g *Gap) SplitUp(now uint64) { g.enter(Split, WhyCallers, now) }
@@ -210,6 +247,10 @@ func (g *Gap) enter(s State, w Why, now uint64) {
 	}
 	g.early.Store(now + g.RetryAt/4 - now/4) // a quarter of the delay
 	g.grows.Store(0)
+	g.awaits = 0
+	if s == Kept {
+		g.regrown = 0
+	}
 	g.retry.Store(retry)
 	g.gate.Store(gate)
 }
@@ -252,7 +293,7 @@ func (g *Gap) pair(c *Config, now uint64, base, active *side, growth Growth, lon
 	g.passes += uint64(active.n)
 	g.misses += uint64(active.misses)
 	g.ends += uint64(active.misses) + uint64(active.stops)
-	if few := c.MinPairs / 2; !g.long && g.trial.n >= few && g.trial.last(c, few) == few && marginal(c, int64(g.Base), int64(g.Active)) {
+	if few := c.MinPairs / 2; !g.long && g.trial.n >= few && g.trial.last(c, few) == few && c.marginal(g.Base, g.Active) {
 		// That it does not pay would be certain; that it does is not, see Config.LongWarm.
 		g.long = true
 		g.restart()

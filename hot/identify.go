@@ -31,7 +31,14 @@ func (t *Thread) identify(e *track, began, gap uint64) (v Verdict, news bool) {
 
 // limit takes a sampled gap and returns the length up to which gaps are short.
 func (t *Thread) limit(gap uint64) uint64 {
-	return min(t.cross.observe(gap), t.c.MaxCrossing) + t.c.Short
+	l := min(t.cross.observe(gap), t.c.MaxCrossing) + t.c.Short
+	if c := &t.cross; gap > l {
+	} else if c.mean == 0 {
+		c.mean = gap
+	} else {
+		c.mean = uint64(int64(c.mean) + (int64(gap)-int64(c.mean))/16)
+	}
+	return l
 }
 
 // Verdict is the answer to a sample.
@@ -70,6 +77,7 @@ func (r *rate) observe(c *Config, now, passes uint64) (busy, known bool) {
 // crossing estimates what a crossing costs: the shortest gap of the last one to two periods.
 type crossing struct {
 	cur, prev uint64 // minima, 0 for none
+	mean      uint64 // of the short gaps, a running one
 	n         uint32
 }
 

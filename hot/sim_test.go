@@ -16,6 +16,8 @@ type sim struct {
 	wake     uint64  // what one costs more when the last passes were bypassed
 	noise    float64 // share of passes during which something else has the CPU, for 2 ms
 
+	growth func(*Gap) Growth
+
 	spin      uint64 // what a crossing costs after spinAfter ticks without bypass, if not 0
 	spinAfter uint64
 	bypassed  uint64 // when a pass was last bypassed
@@ -47,16 +49,16 @@ type step struct {
 func testConfig() Config {
 	return Config{
 		Controller: true, SampleMin: 16, SampleMax: 512, QuietSamples: 16, MinRate: 2500, Second: 1e9, Short: 8000, MaxCrossing: 20_000,
-		MinShort: 16, MinShortPercent: 6, Window: 500e6, WindowPasses: 32, WarmPasses: 8, LongWarm: 20e6, EpochWarm: 300e6, EpochEvery: 30e9, LongPasses: 128, Margin: 8,
+		MinShort: 16, MinShortPercent: 6, Window: 500e6, WindowPasses: 32, WarmPasses: 8, LongWarm: 20e6, EpochWarm: 300e6, EpochEvery: 30e9, LongPasses: 128, Margin: 8, Floor: 300, Slowdown: 150,
 		MinSamples: 4, MinPairs: 6, MaxPairs: 24, KeepPermille: 20, DropPermille: 100, YieldPercent: 20, MinPayoff: 50, Clip: 50e3, MaxPass: 10e6,
-		Burst: 16, Recheck: 100e6, Grow: 10e6, GrowMax: 60e6, Retry: 500e6, RetryMax: 60e9, RetireAfter: 6, Levels: 3, ExtendPercent: 10,
+		Burst: 16, Recheck: 100e6, Grow: 10e6, GrowMax: 60e6, Retry: 500e6, RetryMax: 60e9, RetireAfter: 6, TranslateFirst: 5e6, TranslatePercent: 10, TranslateEarly: 250e6, TranslateLaterPercent: 50, Levels: 3, ExtendPercent: 10,
 	}
 }
 
 func newSim(c Config, seed uint64) *sim {
 	return &sim{
 		c: &c, th: NewThread(&c, uint32(seed)), now: 1e9, rng: rand.New(rand.NewPCG(seed, 1)), gaps: map[uint64]*Gap{},
-		crossing: 4000, wake: 3000, found: map[uint64]uint64{},
+		crossing: 4000, wake: 3000, growth: func(*Gap) Growth { return Stable }, found: map[uint64]uint64{},
 	}
 }
 
@@ -72,7 +74,7 @@ func (s *sim) run(d uint64, steps ...step) {
 func (s *sim) pass(st step) {
 	if s.th.Pass() && s.th.Turn(s.now) {
 		s.pairs++
-		if s.th.Settle(s.now, &s.group, func(*Gap) Growth { return Stable }, s.changed) {
+		if s.th.Settle(s.now, &s.group, s.growth, s.changed) {
 			s.harms++
 			for _, g := range s.gaps {
 				s.group.RollBack(s.c, g, s.now)

@@ -209,6 +209,9 @@ func (t *Thread) Stir(now uint64) {
 	t.wants = true
 }
 
+// Look has the thread sample as often as it may: there may be news.
+func (t *Thread) Look() { t.dist, t.quiet = t.c.SampleMin, 0 }
+
 // alarm is Stir for news that a sample brought. If the burst that follows changes nothing, the next one has to wait longer.
 func (t *Thread) alarm(now uint64) {
 	if now-t.stirred < t.stirPause {
@@ -234,9 +237,11 @@ func (t *Thread) Record(key uint64, g *Gap, exit Exit, began, took uint64) Verdi
 		if n := g.trials.Load(); n != e.trial {
 			// Somebody has begun a trial: take part.
 			e.trial, e.levels, e.run, e.bad = n, 0, 0, 0
-			t.stirPause = 0
-			t.Stir(began)
-			t.wants = grows == 0
+			if t.stirPause = 0; grows == 0 {
+				t.Stir(began)
+			} else {
+				t.Look()
+			}
 		}
 	}
 	if grows != 0 {
@@ -408,7 +413,7 @@ func (t *Thread) Settle(now uint64, gr *Group, growth func(*Gap) Growth, changed
 		return false
 	}
 	d := saved / passes
-	if !marginal(t.c, base, base-saved) {
+	if !t.c.marginal(uint64(max(base, 0)/passes), uint64(max(base-saved, 0)/passes)) {
 		gr.marginal = 0
 		return gr.pair(t.c, now, d, base/passes)
 	}
@@ -425,9 +430,6 @@ func (t *Thread) Settle(now uint64, gr *Group, growth func(*Gap) Growth, changed
 	}
 	return false
 }
-
-// marginal reports whether bypass is not much faster, so that the baseline must be known well.
-func marginal(c *Config, base, active int64) bool { return active*int64(c.Margin) > base }
 
 // distance returns a number with the mean dist, from 1 to 2*dist-1: not a constant, since a loop over as many sites would
 // have but one of them sampled.

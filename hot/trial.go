@@ -31,6 +31,13 @@ func (t *tail) add(s *side) {
 	t.excess += s.excess
 }
 
+func (t *tail) perPass() float64 { return float64(t.excess) / float64(t.passes) }
+
+// apart reports whether two rates of rare events, seen na and nb times, differ by twice what chance would have them differ.
+func apart(a float64, na uint32, b float64, nb uint32) bool {
+	return (a-b)*(a-b) > 4*(a*a/float64(na)+b*b/float64(nb))
+}
+
 // minTails is how many passes beyond Clip there must be on both sides before they count: fewer may be the machine's.
 // And they must make a difference in each minFull-th pair: what interrupts passes hits the longer windows, those without bypass,
 // more often.
@@ -84,7 +91,9 @@ func (t *trial) payoff() int64 {
 	slices.Sort(s)
 	p := (s[(t.n-1)/2] + s[t.n/2]) / 2
 	if t.active.tails >= minTails && t.base.tails >= minTails && uint32(bits.OnesCount32(t.full))*minFull >= t.n {
-		p += int64(t.base.excess/uint64(t.base.passes)) - int64(t.active.excess/uint64(t.active.passes))
+		if b, a := t.base.perPass(), t.active.perPass(); apart(b, t.base.tails, a, t.active.tails) {
+			p += int64(b) - int64(a)
+		}
 	}
 	return p
 }

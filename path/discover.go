@@ -25,6 +25,12 @@ func Discover(entries []uint64, r CodeReader, hints Hints, l Limits) (*Path, err
 
 // DiscoverWith is Discover with stacks as further hints.
 func DiscoverWith(entries []uint64, r CodeReader, hints Hints, stacks Stacks, l Limits) (*Path, error) {
+	return DiscoverAround(entries, r, hints, stacks, nil, l)
+}
+
+// DiscoverAround is DiscoverWith, and leaves out what other paths have: a block begins at no address that known names, but
+// for those of entries. nil: there are none.
+func DiscoverAround(entries []uint64, r CodeReader, hints Hints, stacks Stacks, known func(addr uint64) bool, l Limits) (*Path, error) {
 	if len(entries) == 0 {
 		return nil, errors.New("no path without an entry: give at least one")
 	}
@@ -42,13 +48,17 @@ func DiscoverWith(entries []uint64, r CodeReader, hints Hints, stacks Stacks, l 
 		inst:   make(map[uint64]place),
 		queued: make(map[uint64]role),
 		frames: make(map[uint64]frame),
+		known:  known,
 	}
 	for _, e := range entries {
 		d.enqueue(e, roleEntry, frame{words: stacks[e]})
 	}
-	for len(d.queue) > 0 {
+	for i := 0; len(d.queue) > 0; i++ {
 		addr := d.queue[0]
 		d.queue = d.queue[1:]
+		if i >= len(entries) && known != nil && known(addr) {
+			continue
+		}
 		d.visit(addr)
 	}
 	d.finish()
@@ -89,6 +99,7 @@ type discovery struct {
 	inst   map[uint64]place // by instruction address
 	frames map[uint64]frame // by block address, where known
 	seen   []seenReturn
+	known  func(addr uint64) bool
 	blocks int // started
 	insts  int
 }
@@ -118,6 +129,7 @@ func (d *discovery) visit(addr uint64) {
 		return
 	}
 	if d.blocks >= d.limits.MaxBlocks || d.insts >= d.limits.MaxInsts {
+		d.p.Full = true
 		return
 	}
 	d.blocks++
@@ -152,6 +164,8 @@ func (d *discovery) decode(b *Block) {
 			b.End, b.Next = EndFall, addr
 			if ok {
 				d.enqueue(addr, 0, f)
+			} else {
+				d.p.Full = true
 			}
 			return
 		}

@@ -104,6 +104,7 @@ func (b *Block) Succs(dst []uint64) []uint64 {
 type Path struct {
 	Blocks  []*Block // in order of discovery: breadth first from the entries, so the nearest code comes first
 	Entries []uint64 // where the runtime may enter, sorted
+	Full    bool     // it goes on beyond the limits
 
 	byAddr map[uint64]*Block
 	live   []Live

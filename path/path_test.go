@@ -331,3 +331,29 @@ func TestLiveness(t *testing.T) {
 		t.Errorf("ZF is live before dec (%v) or not before jne (%v)", lives[2].Flags, lives[3].Flags)
 	}
 }
+
+// What other paths have is left out: the path ends there, and does not go on behind it.
+func TestDiscoverAroundOtherPaths(t *testing.T) {
+	code := program{
+		0x1000: {0x74, 0x0e},       // je 0x1010
+		0x1002: {0x90, 0xc3},       // nop; ret
+		0x1010: {0x90, 0xeb, 0x0d}, // nop; jmp 0x1020
+		0x1020: {0x90, 0xc3},
+	}
+	known := func(addr uint64) bool { return addr == 0x1000 || addr == 0x1010 }
+	p, err := DiscoverAround([]uint64{0x1000}, code, nil, nil, known, Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for addr, want := range map[uint64]bool{0x1000: true, 0x1002: true, 0x1010: false, 0x1020: false} {
+		if got := p.BlockAt(addr) != nil; got != want {
+			t.Errorf("block at %#x: %v, want %v", addr, got, want)
+		}
+	}
+	if p.Full {
+		t.Error("full, without limits")
+	}
+	if p, err = Discover([]uint64{0x1000}, code, nil, Limits{MaxBlocks: 2}); err != nil || !p.Full {
+		t.Errorf("a path that goes on beyond its limits is not full: %v", err)
+	}
+}

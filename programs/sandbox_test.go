@@ -50,6 +50,7 @@ func (m mode) config() statfile.Config {
 		c.ShortGapNS = 10_000_000
 		c.WindowMS = 60_000
 		c.MinYieldPercent = 0
+		c.TranslatePercent = 0
 		c.Patching = 0 // and the other setting is on's
 	}
 	return c

@@ -228,7 +228,7 @@ func (c *threadContext) bypass(ctx pkgcontext.Context, as *addressSpace, t *tabl
 			c.n[nUnknown]++
 			e.misses++
 			store(regs, r)
-			as.e.missed(as, x.From, r.RIP, func() []uint64 { return c.stack(as, r.GPR[rsp], maxSnapshot) })
+			as.e.missed(as, x.From, r.RIP, e.gap, e.poor(), func() []uint64 { return c.stack(as, r.GPR[rsp], maxSnapshot) })
 			return false
 
 		case machine.ExitFuel:
@@ -402,6 +402,9 @@ var localCounters = [numLocal]statfile.Counter{
 // flush adds what the context has counted to the shared counters and to the sites, and has the engine judge these.
 func (c *threadContext) flush() {
 	c.writeThread()
+	if n := c.n[nNative]; n != 0 {
+		c.p.engine.crossed(uint64(n), c.ident.Crossing())
+	}
 	ctr := c.p.counters
 	ctr.Add(statfile.ExitSyscall, int64(c.n[nBypassed]))
 	for i, n := range c.n {

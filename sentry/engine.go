@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	pkgcontext "gvisor.dev/gvisor/pkg/context"
@@ -31,6 +32,9 @@ type engine struct {
 	// ticks is the clock of policy; a variable for tests.
 	ticks func() uint64
 
+	// cpuTime is the present thread's processor time in nanoseconds; a variable for tests.
+	cpuTime func() uint64
+
 	// read reads a program's memory; a variable for tests.
 	read func(w *machine.Window, addr uint64, dst []byte) bool
 
@@ -39,6 +43,10 @@ type engine struct {
 	sourceFiles func(b *blob) ([]fileID, bool)
 
 	fds fdWatch
+
+	// budget is for translation; waiting: there are requests that it has no room for.
+	budget  hot.Budget
+	waiting atomic.Bool
 
 	// wake tells the worker that the queue is not empty.
 	wake chan struct{}
@@ -94,13 +102,6 @@ func (a realArena) NewWindow() (window, *machine.Window, error) {
 	return w, w, nil
 }
 
-// request asks the worker for a translation of site, or, when from is not 0, of more of what the branch at from, in
-// a path of s.as, leads to.
-type request struct {
-	s    *site
-	from uint64
-}
-
 const (
 	maxQueue = 1024
 	// maxBranches and maxSites bound what an address space's misses and nominations can take of the Sentry's memory.
@@ -124,6 +125,7 @@ func newEngine(a arena, config statfile.Config, stats *statfile.File) *engine {
 		arena:       a,
 		translate:   translateFor(target.VecNone),
 		ticks:       ticks,
+		cpuTime:     cpuTime,
 		read:        readWindow,
 		fileOf:      fileOf,
 		sourceFiles: sourceFiles,
@@ -205,8 +207,9 @@ func (e *engine) nominate(as *addressSpace, rip uint64, stack []uint64) {
 	e.enqueueLocked(request{s: s})
 }
 
-// missed takes note of a transfer to an address that is no entry. stack reads the program's stack as it is then.
-func (e *engine) missed(as *addressSpace, from, to uint64, stack func() []uint64) {
+// missed takes note of a transfer to an address that is no entry, behind a pass through g, which poor says seldom gets to
+// a syscall. stack reads the program's stack as it is then.
+func (e *engine) missed(as *addressSpace, from, to uint64, g *gap, poor bool, stack func() []uint64) {
 	if from == 0 {
 		return
 	}
@@ -226,12 +229,15 @@ func (e *engine) missed(as *addressSpace, from, to uint64, stack func() []uint64
 		b = &branch{}
 		as.hints[from] = b
 	}
-	if !b.seen(to) {
-		return
+	if b.seen(to) {
+		if s := e.siteLocked(as, to); s != nil {
+			s.stack = stack()
+			e.enqueueLocked(request{s: s, from: from, gap: g})
+		}
 	}
-	if s := e.siteLocked(as, to); s != nil {
-		s.stack = stack()
-		e.enqueueLocked(request{s: s, from: from})
+	if s := as.sites[to]; poor && s != nil && s.queued {
+		g.awaits = s
+		g.Await(e.ticks())
 	}
 }
 
@@ -264,10 +270,17 @@ func (e *engine) enqueueLocked(r request) {
 		e.counters.Add(statfile.Candidates, 1)
 	}
 	r.s.queued = true
+	if r.gap != nil {
+		r.gap.asked++
+	}
 	if r.s.state != statfile.Live {
 		r.s.state = statfile.Candidate
 	}
 	e.queue = append(e.queue, r)
+	e.wakeUp()
+}
+
+func (e *engine) wakeUp() {
 	select {
 	case e.wake <- struct{}{}:
 	default:

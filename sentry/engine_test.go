@@ -199,7 +199,7 @@ func TestMissesExtendThePath(t *testing.T) {
 		if w.translated != 1 {
 			t.Fatalf("translated after %d misses", i)
 		}
-		w.e.missed(as, branch, target, func() []uint64 { return []uint64{7, 8} })
+		w.e.missed(as, branch, target, w.e.noGap, false, func() []uint64 { return []uint64{7, 8} })
 		w.run()
 	}
 	if w.translated != 2 || !live(as, target) || !live(as, 0x1100) {
@@ -223,11 +223,11 @@ func TestMissesExtendThePath(t *testing.T) {
 		if want := 2 + i/firstMisses - i/(2*firstMisses); w.translated != want {
 			t.Fatalf("%d translations after %d more misses, want %d", w.translated, i, want)
 		}
-		w.e.missed(as, branch, target, noStack)
+		w.e.missed(as, branch, target, w.e.noGap, false, noStack)
 		w.run()
 	}
 	for range 8 * firstMisses {
-		w.e.missed(as, branch, 0x1900, noStack)
+		w.e.missed(as, branch, 0x1900, w.e.noGap, false, noStack)
 		w.run()
 	}
 	if h := w.hints[branch]; len(h) != 2 || h[0] != 0x1900 {
@@ -236,7 +236,7 @@ func TestMissesExtendThePath(t *testing.T) {
 
 	// A branch that leads everywhere: its targets become sites of their own.
 	for i := range 200 {
-		w.e.missed(as, branch, 0x1a00+uint64(i%8)*16, noStack)
+		w.e.missed(as, branch, 0x1a00+uint64(i%8)*16, w.e.noGap, false, noStack)
 		w.run()
 	}
 	if s := as.sites[0x1a10]; s == nil || s.blob == nil || s.blob.root != s {
@@ -248,7 +248,7 @@ func TestMissFromUntranslatedCodeMakesASite(t *testing.T) {
 	w := newWorld(t, nil)
 	as, _ := hotSite(t, w)
 	for range firstMisses {
-		w.e.missed(as, 0x2f00, 0x2100, noStack)
+		w.e.missed(as, 0x2f00, 0x2100, w.e.noGap, false, noStack)
 	}
 	w.run()
 	if s := as.sites[0x2100]; s == nil || s.state != statfile.Live {
@@ -268,7 +268,7 @@ func TestReplacedBlobLeavesNoEntries(t *testing.T) {
 	}
 	w.entries = []uint64{0x1190}
 	for range firstMisses {
-		w.e.missed(as, 0x1108, 0x1200, noStack)
+		w.e.missed(as, 0x1108, 0x1200, w.e.noGap, false, noStack)
 	}
 	w.run()
 	for rip, want := range map[uint64]bool{0x1100: true, 0x1190: true, 0x1200: true, 0x1180: false} {
@@ -357,7 +357,7 @@ func TestForkedCodeReusesThePlan(t *testing.T) {
 	w := newWorld(t, nil)
 	parent, f := hotSite(t, w)
 	for range firstMisses {
-		w.e.missed(parent, 0x1108, 0x1800, noStack)
+		w.e.missed(parent, 0x1108, 0x1800, w.e.noGap, false, noStack)
 	}
 	w.run()
 	child := w.space()

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"testing"
 
@@ -42,10 +43,13 @@ type world struct {
 	entries     []uint64    // further entries of the next blobs
 	beforeRead  func()      // called once, before a read of the mirror that follows translation
 	translated  int
+	bad         uint64   // an entry that cannot be translated
+	full        bool     // the next blobs go on beyond their limits
 	ids         []fileID // files of the next blobs' sources
 	fileOfCalls int
 	hints       path.Hints // given to the last translation
 	stacks      path.Stacks
+	order       order // of the last translation
 }
 
 func newWorld(t *testing.T, change func(*statfile.Config)) *world {
@@ -69,6 +73,7 @@ func newWorld(t *testing.T, change func(*statfile.Config)) *world {
 	}
 	w.e.sourceFiles = func(*blob) ([]fileID, bool) { return w.ids, true }
 	w.p = &Platform{config: c, stats: stats, counters: stats.Counters(), engine: w.e}
+	w.e.policy.TranslatePercent = 0
 	w.e.policy.Short, w.e.policy.Window = 1<<60, 1<<60 // whatever the machine's load
 	return w
 }
@@ -114,9 +119,13 @@ func (w *world) run() {
 func (w *world) space() *addressSpace { return w.e.newSpace(&fakeSpace{w: w}) }
 
 // translate makes a one-byte blob of entries, after reading the source as the real translator does.
-func (w *world) translate(entries []uint64, r path.CodeReader, h path.Hints, s path.Stacks, l path.Limits) (*btc.Blob, error) {
+func (w *world) translate(r path.CodeReader, o order) (*btc.Blob, bool, error) {
+	entries := o.entries
 	w.translated++
-	w.hints, w.stacks = h, s
+	if w.bad != 0 && slices.Contains(entries, w.bad) {
+		return nil, false, errors.New("not translatable")
+	}
+	w.hints, w.stacks, w.order = o.hints, o.stacks, o
 	source := w.source
 	if source == nil {
 		source = []btc.Range{{Start: entries[0], End: entries[0] + 16}}
@@ -125,7 +134,7 @@ func (w *world) translate(entries []uint64, r path.CodeReader, h path.Hints, s p
 	for _, s := range source {
 		buf := make([]byte, s.End-s.Start)
 		if n, _ := r.ReadCode(s.Start, buf); n < len(buf) {
-			return nil, errors.New("source is not readable code")
+			return nil, false, errors.New("source is not readable code")
 		}
 	}
 	for _, rip := range append(append([]uint64{}, entries...), w.entries...) {
@@ -139,7 +148,7 @@ func (w *world) translate(entries []uint64, r path.CodeReader, h path.Hints, s p
 	if w.beforeRead != nil {
 		defer func() { w.beforeRead(); w.beforeRead = nil }()
 	}
-	return b, nil
+	return b, w.full, nil
 }
 
 // world is an arena.

@@ -32,7 +32,7 @@ func (c *threadContext) beginPass(as *addressSpace, rip, rsp uint64) {
 		if c.cache.changed {
 			// Another address space, or other code in it.
 			c.cache.changed = false
-			c.ident.Stir(now)
+			c.ident.Look()
 		}
 		if c.ident.Turn(now) && c.identAS == as {
 			as.e.settle(as, c.ident, now)

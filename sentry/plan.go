@@ -8,7 +8,6 @@ import (
 	"gvisor.dev/gvisor/pkg/log"
 
 	"ub/btc"
-	"ub/path"
 )
 
 // plan is a translation and what it was made from. It is a pure function of the code, its place, the entries and the
@@ -18,6 +17,7 @@ type plan struct {
 	blob   *btc.Blob
 	wanted []uint64      // entries asked for
 	code   []sourceBytes // of blob.Source
+	full   bool          // there is more, beyond the limits
 }
 
 // maxPlans bounds the memory that plans take after their blobs are gone; a plan is about ten times as large as its code.
@@ -50,18 +50,18 @@ func (e *engine) keep(rip uint64, p *plan) {
 
 // plan makes a plan. A panic is taken for a failure: a mistake in the translator costs the site its bypass, not the sandbox
 // its life. What it has made does not matter then, and what it makes is verified anyhow.
-func (e *engine) plan(entries []uint64, r *codeReader, h path.Hints, s path.Stacks, l path.Limits) (p *plan, err error) {
+func (e *engine) plan(r *codeReader, o order) (p *plan, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			p, err = nil, fmt.Errorf("BUG in the translator: %v", v)
-			log.Warningf("Platform %s: entries %#x: %v\n%s", Name, entries, err, debug.Stack())
+			log.Warningf("Platform %s: entries %#x: %v\n%s", Name, o.entries, err, debug.Stack())
 		}
 	}()
-	out, err := e.translate(entries, r, h, s, l)
+	out, full, err := e.translate(r, o)
 	if err != nil {
 		return nil, err
 	}
-	return &plan{blob: out, wanted: entries, code: r.source(out.Source)}, nil
+	return &plan{blob: out, wanted: o.entries, code: r.source(out.Source), full: full}, nil
 }
 
 // reads reports whether r reads code where it says.

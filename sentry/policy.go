@@ -20,6 +20,8 @@ type gap struct {
 
 	// Below: protected by engine.mu.
 	site    *site // whose path the entry belongs to
+	asked   int   // requests that wait, of targets that were missed in it
+	awaits  *site // what is being translated meanwhile, see hot.Gap.Await
 	callers int   // gaps that this one has been split into
 	slot    int   // in the gap table, -1 if that is full
 
@@ -97,7 +99,7 @@ func (e *engine) settle(as *addressSpace, t *hot.Thread, now uint64) {
 	growth := func(g *hot.Gap) hot.Growth {
 		switch s := g.Data.(*gap).site; {
 		case s == nil:
-		case s.queued:
+		case s.queued || g.Data.(*gap).asked > 0:
 			return hot.Growing
 		case s.full(&e.config):
 			return hot.Full
@@ -170,7 +172,7 @@ func (e *engine) wantedLocked(s *site) bool {
 func (e *engine) settled(g *gap) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if g.site == nil || !g.site.queued {
+	if g.site == nil || !g.site.queued && g.asked == 0 {
 		g.Settled()
 	}
 }

@@ -27,6 +27,7 @@ type site struct {
 	// Below: protected by engine.mu.
 	state        statfile.State
 	queued       bool
+	piece        bool     // it continues a path that had no room for it
 	stack        []uint64 // what was on the program's stack when it was last asked for
 	blob         *blob    // for state Live
 	translations int
@@ -49,6 +50,7 @@ type blob struct {
 	files     []fileRange   // where source comes from
 	w         window        // the mirror it was made from and runs in
 	size      int
+	full      bool // its path goes on beyond its limits
 
 	// Protected by engine.mu.
 	live bool     // registered, and not dropped
@@ -82,6 +84,9 @@ func (s *site) startTrial() {
 
 // limits are those of a path of s's level: the largest, or half of each, and so on.
 func (s *site) limits(c *statfile.Config) (l path.Limits, extensions int) {
+	if s.piece {
+		return path.Limits{MaxBlocks: int(c.PieceBlocks), MaxInsts: int(c.PieceInsts)}, int(c.MaxExtensions)
+	}
 	shift := c.PathLevels - 1 - min(uint64(s.level), c.PathLevels-1)
 	if c.Controller == 0 {
 		shift = 0 // nobody raises levels

@@ -60,6 +60,11 @@ func (c *entryCache) lookup(as *addressSpace, t *table, rip, caller uint64) *cac
 	return e
 }
 
+// poor reports whether passes seldom get to a syscall.
+func (e *cached) poor() bool {
+	return 2*(e.gap.bypassed.Load()+uint64(e.bypassed)) < e.gap.entered.Load()+uint64(e.entered)
+}
+
 // settle adds the counts to the site.
 func (e *cached) settle() {
 	if e.site != nil && e.entered != 0 {

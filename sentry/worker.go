@@ -2,6 +2,7 @@ package sentry
 
 import (
 	"errors"
+	"runtime"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/log"
@@ -48,43 +49,21 @@ func (e *engine) work() {
 	}
 }
 
-// step serves one request; false: there was none.
+// step makes one translation; false: there is none to be made now.
 func (e *engine) step() bool {
+	e.waiting.Store(false)
+	if !e.budget.Allows(&e.policy) {
+		// Contexts wake the worker when it does. waiting is false while it works, so that they need not look.
+		e.waiting.Store(true)
+		return false
+	}
 	e.mu.Lock()
-	if len(e.queue) == 0 {
+	j, ok := e.nextLocked()
+	if !ok {
 		e.mu.Unlock()
 		return false
 	}
-	r := e.queue[0]
-	e.queue = e.queue[1:]
-	s, as := r.s, r.s.as
-	if as.released {
-		e.mu.Unlock()
-		return true
-	}
-	// A target that is missed from a path belongs to that path, if that can still grow and the branch does not lead
-	// everywhere. Else it begins a path of its own.
-	// How far a path may grow is the controller's to say: while a larger one might pay, what is beyond runs natively.
-	root := s
-	if r.from != 0 {
-		if b := e.ownerLocked(as, r.from); b != nil {
-			full := b.root.full(&e.config)
-			if full && e.config.Controller != 0 && !b.root.last(&e.config) {
-				s.queued = false
-				if s.state == statfile.Candidate {
-					s.state = statfile.Free
-				}
-				e.mu.Unlock()
-				return true
-			}
-			if !full && len(b.wanted) < maxEntries && len(as.hints[r.from].targets) <= btc.MaxInlineTargets {
-				root = b.root
-			} else if s != b.root {
-				s.level = b.root.level
-			}
-			b.root.extended++
-		}
-	}
+	root, as := j.root, j.root.as
 	limits, extensions := root.limits(&e.config)
 	entries := []uint64{root.rip}
 	if root.blob != nil {
@@ -92,7 +71,9 @@ func (e *engine) step() bool {
 		// After the level was lowered: the targets that were missed first are the most frequent ones.
 		entries = append(entries, more[:min(len(more), extensions+1)]...)
 	}
-	entries = append(entries, s.rip)
+	for _, r := range j.asks {
+		entries = append(entries, r.s.rip)
+	}
 	entries = unique(entries)
 	hints := make(path.Hints, len(as.hints))
 	for from, b := range as.hints {
@@ -104,23 +85,51 @@ func (e *engine) step() bool {
 			stacks[rip] = s.stack
 		}
 	}
-	root.queued = true
 	e.mu.Unlock()
 
-	ok := e.make(as, root, entries, hints, stacks, limits)
+	known := func(addr uint64) bool {
+		t := as.entries.Load()
+		if t == nil {
+			return false
+		}
+		en, ok := t.entries[addr]
+		return ok && en.site != root
+	}
+	// The thread's own time: what the machine's load makes of it is not the translation's.
+	runtime.LockOSThread()
+	began := e.cpuTime()
+	ok = e.make(root, order{entries, hints, stacks, known, limits})
+	e.budget.Spend((e.cpuTime() - began) * ticksPerMicro() / 1000)
+	runtime.UnlockOSThread()
 
 	e.mu.Lock()
-	s.queued, root.queued = false, false
-	if s != root && s.state == statfile.Candidate {
-		s.state = statfile.Free // it is part of root's path
+	defer e.mu.Unlock()
+	root.queued = false
+	for _, r := range j.asks {
+		state := r.s.state
+		e.servedLocked(r)
+		if r.s == root {
+			r.s.state = state
+		}
+		if ok && r.gap != nil {
+			r.gap.Grown(&e.policy, e.ticks())
+		}
+		switch {
+		case ok || r.s == root && root.blob == nil:
+		case len(j.asks) > 1 && len(e.queue) < maxQueue && !as.released:
+			r.s.queued, r.alone = true, true
+			if r.gap != nil {
+				r.gap.asked++
+			}
+			e.queue = append(e.queue, r)
+		default:
+			r.s.setBack(time.Now())
+		}
 	}
 	if !ok && root.blob == nil {
 		root.state = statfile.Refused
 		root.setBack(time.Now())
-	} else if !ok {
-		s.setBack(time.Now())
 	}
-	e.mu.Unlock()
 	return true
 }
 
@@ -153,7 +162,8 @@ func unique(in []uint64) []uint64 {
 }
 
 // make translates, installs and publishes a blob for root with the given entries.
-func (e *engine) make(as *addressSpace, root *site, entries []uint64, hints path.Hints, stacks path.Stacks, limits path.Limits) bool {
+func (e *engine) make(root *site, o order) bool {
+	as := root.as
 	if !as.takeMirror() {
 		return false
 	}
@@ -166,7 +176,7 @@ func (e *engine) make(as *addressSpace, root *site, entries []uint64, hints path
 		e.counters.Add(statfile.PlansReused, 1)
 	} else {
 		e.counters.Add(statfile.Translations, 1)
-		p, err = e.plan(entries, r, hints, stacks, limits)
+		p, err = e.plan(r, o)
 	}
 	if err != nil {
 		e.counters.Add(statfile.TranslateFailed, 1)
@@ -186,7 +196,7 @@ func (e *engine) make(as *addressSpace, root *site, entries []uint64, hints path
 		}
 		return false
 	}
-	b := &blob{as: as, root: root, installed: in, wanted: p.wanted, source: p.blob.Source, code: p.code, size: len(p.blob.Code)}
+	b := &blob{as: as, root: root, installed: in, wanted: p.wanted, full: p.full, source: p.blob.Source, code: p.code, size: len(p.blob.Code)}
 	for _, en := range p.blob.Entries {
 		b.entries = append(b.entries, en.RIP)
 	}

@@ -181,33 +181,6 @@ func TestCLarge(t *testing.T) {
 	if n := c.compare(t, blobs); n != len(blobs) {
 		t.Errorf("%d of %d accepted", n, len(blobs))
 	}
-	// Random loops: some take too many steps.
-	r := rand.New(rand.NewPCG(17, 18))
-	blobs = blobs[:0]
-	for range 300 {
-		a := &asm{code: unhex("f30f1efa"), kernel: target.Linux}
-		var labels []int
-		for i := range 10 + r.IntN(200) {
-			labels = append(labels, len(a.code))
-			a.poll(r15)
-			reg := []int{rax, rcx, rdx, rbx, rsi, rdi, r8, r9, r10, r11}[r.IntN(10)]
-			switch r.IntN(4) {
-			case 0:
-				a.sanitize(reg, reg)
-			case 1:
-				a.imm(reg, uint64(r.IntN(1000)))
-			default:
-				a.lea(reg, []int{reg, rax, r8}[r.IntN(3)], int32(r.IntN(64)-32))
-			}
-			if r.IntN(3) == 0 {
-				a.jump(r.IntN(i+1), 0x0f, 0x85)
-			}
-		}
-		a.exit(0)
-		a.link(labels)
-		blobs = append(blobs, linuxBlob(a.code, []uint32{0}, "random loops"))
-	}
-	t.Logf("%d of %d random loops accepted", c.compare(t, blobs), len(blobs))
 	// The limits of size.
 	c.compare(t, []cBlob{
 		linuxBlob(nil, nil, "empty"),
@@ -217,6 +190,110 @@ func TestCLarge(t *testing.T) {
 		linuxBlob(append(bytes.Repeat([]byte{0x74, 0x00, 0x90}, 1<<12), 0xe9, 0xfb, 0xff, 0xff, 0xff), nil, "the most blocks there can be"),
 		linuxBlob(append(bytes.Repeat([]byte{0x8b, 0x45, 0x00, 0x74, 0xfb}, 1<<12), 0xeb, 0xf9), nil, "the most heads there can be"),
 	})
+}
+
+// TestCLoops compares the two verifiers on random loops in loops, in which registers are handed on, moved and accessed: how
+// soon each of them gives up on a register decides whether the accesses are allowed.
+func TestCLoops(t *testing.T) {
+	t.Parallel()
+	c := startC(t)
+	r := rand.New(rand.NewPCG(17, 18))
+	regs := []int{rax, rcx, rdx, rbx, rsi, rdi, r8, r9}
+	pick := func() int { return regs[r.IntN(len(regs))] }
+	var blobs []cBlob
+	for range 12_000 {
+		a := &asm{code: unhex("f30f1efa"), kernel: target.Linux}
+		for _, reg := range regs {
+			if r.IntN(2) == 0 {
+				a.sanitize(reg, reg)
+			} else {
+				a.imm(reg, uint64(r.IntN(1000)))
+			}
+		}
+		var labels []int
+		for i := range 1 + r.IntN(6) {
+			labels = append(labels, len(a.code))
+			a.poll(r15)
+			for range r.IntN(6) {
+				switch reg := pick(); r.IntN(8) {
+				case 0:
+					a.sanitize(reg, pick())
+				case 1:
+					a.imm(reg, uint64(r.IntN(1000)))
+				case 2, 3:
+					a.mem(true, false, 8, []byte{0x8b}, r14, reg, int32(r.IntN(128)-64))
+				case 4:
+					a.mov(reg, pick())
+				case 5:
+					a.step(r.IntN(5), reg, int32(r.IntN(128)-64))
+				default:
+					a.lea(reg, pick(), 8)
+				}
+			}
+			a.jump(r.IntN(i+1), 0x0f, 0x85)
+		}
+		a.mem(true, false, 8, []byte{0x8b}, r14, pick(), int32(r.IntN(1024)-512))
+		a.exit(0)
+		a.link(labels)
+		blobs = append(blobs, linuxBlob(a.code, []uint32{0}, "random loops"))
+	}
+	n := c.compare(t, blobs)
+	if t.Logf("%d of %d random loops accepted", n, len(blobs)); n < len(blobs)/20 {
+		t.Error("too few are accepted for the test to mean anything")
+	}
+}
+
+// TestCSizes compares what the two verifiers know of the size of each form's memory operand: it reaches just to the limit, and
+// one byte beyond.
+func TestCSizes(t *testing.T) {
+	t.Parallel()
+	c := startC(t)
+	var blobs []cBlob
+	for _, l := range formLines(t) {
+		code := []byte(withoutGS(l.code))
+		var in inst
+		if linuxTable().decode(append(slices.Clone(code), make([]byte, 15)...), 0, &in) != nil || !in.program || in.base != r12 || int(in.len) != len(code) {
+			continue
+		}
+		for beyond := range int32(2) {
+			a := &asm{code: unhex("f30f1efa"), kernel: target.Linux}
+			a.sanitize(r12, rax)
+			a.lea(r12, r12, 0x7fffffff)
+			a.lea(r12, r12, 0x7fffffff)
+			a.lea(r12, r12, 2-in.disp-int32(in.msize)+beyond)
+			a.raw(code...)
+			a.exit(0)
+			blobs = append(blobs, linuxBlob(a.code, []uint32{0}, l.line))
+		}
+	}
+	if n := c.compare(t, blobs); n < len(blobs)/3 || n > len(blobs)/2 {
+		t.Errorf("%d of %d accepted", n, len(blobs))
+	}
+}
+
+// TestCSymbols compares the two verifiers on jumps to symbols, near ones and those that are not there.
+func TestCSymbols(t *testing.T) {
+	c := startC(t)
+	var blobs []cBlob
+	add := func(base, sym uint64, code ...byte) {
+		b := cBlob{code: code, base: base, env: Env{Kernel: target.Linux}, where: "a jump to a symbol"}
+		for s := range b.env.Syms {
+			b.env.Syms[s] = sym
+			blobs = append(blobs, b)
+			b.env.Syms[s] = 0
+		}
+	}
+	add(linuxBase, linuxBase+0x20, 0xe9, 0x1b, 0, 0, 0)
+	add(linuxBase, linuxBase+0x20, 0xeb, 0x1e)
+	add(linuxBase, linuxBase+0x20, 0x0f, 0x84, 0x1a, 0, 0, 0, 0xe9, 0x15, 0, 0, 0)
+	add(linuxBase, linuxBase-0x20, 0xe9, 0xdb, 0xff, 0xff, 0xff)
+	add(1<<64-0x1000, 0, 0xe9, 0xfb, 0x0f, 0, 0)
+	add(1<<64-0x1000, 0x10, 0xe9, 0x0b, 0x10, 0, 0)
+	add(0xffff_8000_0000_0000, 0x7fff_ffff_0000, 0xe9, 0xfb, 0xff, 0xfe, 0xff)
+	for _, base := range []uint64{0, 0xffff_7fff_ffff_ffff, 0xffff_8000_0000_0000, 1<<64 - 6, 1<<64 - 5, 1<<64 - 4, 1<<64 - 1, 1 << 63} {
+		add(base, base+0x20, 0xe9, 0x1b, 0, 0, 0)
+	}
+	t.Logf("%d of %d accepted", c.compare(t, blobs), len(blobs))
 }
 
 // FuzzC looks for blobs on which the two verifiers do not agree.

@@ -5,7 +5,7 @@
 // allow-list (forms.txt), and leaves only through the trampolines. docs/sfi.md is the policy with its reasons;
 // docs/btc-machine.md and, for Linux, docs/kernel-module.md are the contracts with the runtime that the proof rests on.
 //
-// How: decode.go reads the bytes from the first to the last, once, into a list of instructions; control.go checks where
+// How: opcode.go and decode.go read the bytes from the first to the last, once, into a list of instructions; control.go checks where
 // jumps and entries lead; flow.go computes what is known about each register at each place; memory.go checks each memory
 // operand against that. There is no recursion, and every loop is bounded by the length of the code.
 package sfi

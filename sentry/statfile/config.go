@@ -61,6 +61,11 @@ type Config struct {
 	LongPasses uint64
 	LongWarmUS uint64
 	Margin     uint64
+	// FloorNS is what a crossing costs at least, in nanoseconds, whatever else: two transfers of a cache line to a thread that
+	// waits actively. 450 were measured. SlowdownPercent is what translated code may take of the program's own time: 125
+	// on average, seldom more than 150, see make bench-code. What is faster than these two allow is kept without long windows.
+	FloorNS         uint64
+	SlowdownPercent uint64
 	// EpochWarmMS is the same in milliseconds for pairs about a whole program that is not Margin times as fast: gVisor
 	// waits actively for crossings, which makes them ten times as fast, but tries that again only after up to 200 ms.
 	// There are three such pairs at first, then one each EpochEveryMS milliseconds. 0: none.
@@ -97,6 +102,18 @@ type Config struct {
 	// how many altogether.
 	GrowMS    uint64
 	GrowMaxMS uint64
+	// TranslateFirstMS is how many milliseconds translation may take before crossings have paid for it: one path.
+	// TranslatePercent is what part of the time that crossings took it may take besides; 0: any. Once crossings have taken
+	// TranslateEarlyMS, TranslateLaterPercent of the rest. So a program of tenths of a second loses next to nothing to it, and
+	// the forty translations that a server takes are there after a second or two.
+	TranslateFirstMS      uint64
+	TranslatePercent      uint64
+	TranslateEarlyMS      uint64
+	TranslateLaterPercent uint64
+	// PieceBlocks and PieceInsts limit what is translated for a target that was missed from a path without room for it. Small: it
+	// is there within a fraction of a millisecond, and what is executed of it shows where to go on.
+	PieceBlocks uint64
+	PieceInsts  uint64
 	// PathLevels is the number of limits that a path may have: MaxPathInsts, MaxPathBlocks and MaxExtensions, half of
 	// each, a quarter, and so on. It begins with the smallest; a larger one is tried when ExtendPercent of the passes
 	// end at the limits.
@@ -112,51 +129,59 @@ type Config struct {
 // DefaultConfig returns the configuration of a sandbox whose launcher says nothing.
 func DefaultConfig() Config {
 	return Config{
-		Bypass:          1,
-		Patching:        1,
-		SampleEvery:     16,
-		SampleMax:       512,
-		QuietSamples:    16,
-		MinRate:         2500,
-		ShortGapNS:      8000,
-		MaxCrossingNS:   20_000,
-		MinShort:        16,
-		MinShortPercent: 6,
-		WindowMS:        500,
-		MaxPathBlocks:   256,
-		MaxPathInsts:    2048,
-		MaxBlobs:        4096,
-		MaxBlobBytes:    16 << 20,
-		TrialEntries:    256,
-		MinYieldPercent: 50,
-		Controller:      1,
-		WindowPasses:    32,
-		WarmPasses:      8,
-		LongPasses:      128,
-		LongWarmUS:      20_000,
-		Margin:          8,
-		EpochWarmMS:     300,
-		EpochEveryMS:    30_000,
-		MinSamples:      4,
-		MinPairs:        6,
-		MaxPairs:        24,
-		KeepPermille:    20,
-		DropPermille:    100,
-		YieldPercent:    20,
-		MinPayoffNS:     50,
-		ClipNS:          50_000,
-		MaxPassUS:       10_000,
-		BurstPairs:      16,
-		RecheckMS:       100,
-		RetryMS:         500,
-		RetryMaxMS:      60_000,
-		RetireAfter:     6,
-		GrowMS:          5,
-		GrowMaxMS:       60,
-		PathLevels:      2,
-		ExtendPercent:   10,
-		MaxExtensions:   48,
-		Journal:         1,
+		Bypass:                1,
+		Patching:              1,
+		SampleEvery:           16,
+		SampleMax:             512,
+		QuietSamples:          16,
+		MinRate:               2500,
+		ShortGapNS:            8000,
+		MaxCrossingNS:         20_000,
+		MinShort:              16,
+		MinShortPercent:       6,
+		WindowMS:              500,
+		MaxPathBlocks:         256,
+		MaxPathInsts:          2048,
+		MaxBlobs:              4096,
+		MaxBlobBytes:          16 << 20,
+		TrialEntries:          256,
+		MinYieldPercent:       50,
+		Controller:            1,
+		WindowPasses:          32,
+		WarmPasses:            8,
+		LongPasses:            128,
+		LongWarmUS:            20_000,
+		Margin:                8,
+		FloorNS:               300,
+		SlowdownPercent:       150,
+		EpochWarmMS:           300,
+		EpochEveryMS:          30_000,
+		MinSamples:            4,
+		MinPairs:              6,
+		MaxPairs:              24,
+		KeepPermille:          20,
+		DropPermille:          100,
+		YieldPercent:          20,
+		MinPayoffNS:           50,
+		ClipNS:                50_000,
+		MaxPassUS:             10_000,
+		BurstPairs:            16,
+		RecheckMS:             100,
+		RetryMS:               500,
+		RetryMaxMS:            60_000,
+		RetireAfter:           6,
+		GrowMS:                5,
+		GrowMaxMS:             60,
+		TranslateFirstMS:      10,
+		TranslatePercent:      10,
+		TranslateEarlyMS:      250,
+		TranslateLaterPercent: 50,
+		PieceBlocks:           32,
+		PieceInsts:            256,
+		PathLevels:            2,
+		ExtendPercent:         10,
+		MaxExtensions:         48,
+		Journal:               1,
 	}
 }
 
@@ -167,9 +192,9 @@ func (c *Config) fields() []*uint64 {
 		&c.SampleEvery, &c.SampleMax, &c.QuietSamples, &c.MinRate, &c.ShortGapNS, &c.MaxCrossingNS, &c.MinShort, &c.MinShortPercent, &c.WindowMS,
 		&c.MaxPathBlocks, &c.MaxPathInsts, &c.MaxBlobs, &c.MaxBlobBytes,
 		&c.TrialEntries, &c.MinYieldPercent,
-		&c.Controller, &c.WindowPasses, &c.WarmPasses, &c.LongPasses, &c.LongWarmUS, &c.Margin, &c.EpochWarmMS, &c.EpochEveryMS, &c.MinSamples, &c.MinPairs, &c.MaxPairs, &c.KeepPermille, &c.DropPermille,
+		&c.Controller, &c.WindowPasses, &c.WarmPasses, &c.LongPasses, &c.LongWarmUS, &c.Margin, &c.FloorNS, &c.SlowdownPercent, &c.EpochWarmMS, &c.EpochEveryMS, &c.MinSamples, &c.MinPairs, &c.MaxPairs, &c.KeepPermille, &c.DropPermille,
 		&c.YieldPercent, &c.MinPayoffNS, &c.ClipNS, &c.MaxPassUS, &c.BurstPairs, &c.RecheckMS, &c.RetryMS, &c.RetryMaxMS, &c.RetireAfter,
-		&c.GrowMS, &c.GrowMaxMS, &c.PathLevels, &c.ExtendPercent, &c.MaxExtensions,
+		&c.GrowMS, &c.GrowMaxMS, &c.TranslateFirstMS, &c.TranslatePercent, &c.TranslateEarlyMS, &c.TranslateLaterPercent, &c.PieceBlocks, &c.PieceInsts, &c.PathLevels, &c.ExtendPercent, &c.MaxExtensions,
 		&c.Journal,
 	}
 }
@@ -203,6 +228,8 @@ func (c Config) Check() error {
 		{"LongPasses", c.LongPasses, 1, 1 << 16},
 		{"LongWarmUS", c.LongWarmUS, 0, 1 << 32},
 		{"Margin", c.Margin, 1, 100},
+		{"FloorNS", c.FloorNS, 0, 1 << 20},
+		{"SlowdownPercent", c.SlowdownPercent, 100, 10_000},
 		{"EpochWarmMS", c.EpochWarmMS, 0, 1 << 32},
 		{"EpochEveryMS", c.EpochEveryMS, 1, 1 << 32},
 		{"MinSamples", c.MinSamples, 1, 1 << 16},
@@ -221,6 +248,12 @@ func (c Config) Check() error {
 		{"RetireAfter", c.RetireAfter, 1, 1 << 20},
 		{"GrowMS", c.GrowMS, 0, 1 << 32},
 		{"GrowMaxMS", c.GrowMaxMS, 0, 1 << 32},
+		{"TranslateFirstMS", c.TranslateFirstMS, 0, 1 << 32},
+		{"TranslatePercent", c.TranslatePercent, 0, 100},
+		{"TranslateEarlyMS", c.TranslateEarlyMS, 0, 1 << 32},
+		{"TranslateLaterPercent", c.TranslateLaterPercent, 0, 1000},
+		{"PieceBlocks", c.PieceBlocks, 1, 1 << 16},
+		{"PieceInsts", c.PieceInsts, 1, 1 << 20},
 		{"PathLevels", c.PathLevels, 1, 8},
 		{"ExtendPercent", c.ExtendPercent, 1, 100},
 		{"MaxExtensions", c.MaxExtensions, 0, 1 << 10},

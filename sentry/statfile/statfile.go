@@ -26,7 +26,7 @@ import (
 
 const (
 	// Version changes with every change of the layout or of Config.
-	Version = 2
+	Version = 3
 
 	magic = uint64(0x3161747362752e23) // "#.ubsta1", little-endian
 
