@@ -58,7 +58,7 @@ func (r *linuxRunner) install(b *btc.Blob) error {
 	le := binary.LittleEndian
 	const base = linuxVerified + pageSize
 	code := bytes.Clone(b.Code)
-	env := sfi.Env{Kernel: target.Linux, Vec: b.Vec}
+	env := sfi.Env{Kernel: target.Linux, Vec: b.Vec, Faults: b.FaultOffsets()}
 	for s := range target.NumSyms {
 		env.Syms[s] = linuxVerified + uint64(symbol(s))
 	}

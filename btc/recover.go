@@ -59,6 +59,15 @@ func (b *Blob) FaultAt(off uint32) (*Fault, bool) {
 	return nil, false
 }
 
+// FaultOffsets returns the offsets of the instructions that have a record, ascending, for the verifier: never nil.
+func (b *Blob) FaultOffsets() []uint32 {
+	out := make([]uint32, len(b.Faults))
+	for i := range b.Faults {
+		out[i] = b.Faults[i].Off
+	}
+	return out
+}
+
 // EntryAt returns the code offset at which the blob may be entered for the program address rip.
 func (b *Blob) EntryAt(rip uint64) (uint32, bool) {
 	i := sort.Search(len(b.Entries), func(i int) bool { return b.Entries[i].RIP >= rip })

@@ -81,31 +81,6 @@ func (t *translator) step(g x86.Reg, d int32) {
 	t.c.bumped(g, d)
 }
 
-// repInPlace is the rest of rep where program addresses are used as they are: once their tags have been checked,
-// sanitizing the pointers does not change them.
-func (t *translator) repInPlace(hasSI bool) {
-	pointers := []uint8{uint8(x86.RDI)}
-	if hasSI {
-		pointers = append(pointers, uint8(x86.RSI))
-	}
-	if !t.o.NoTagCheck { // of all, before one of them changes
-		for _, g := range pointers {
-			n := t.alloc()
-			t.e.pext(n, g, target.SlotTagMask)
-			t.fault(FaultTouch)
-			t.e.touch(n)
-		}
-	}
-	for _, g := range pointers {
-		t.e.pdep(g, g, target.SlotAddrMask)
-	}
-	t.fault(FaultAccess)
-	t.e.rep(hasSI, t.in.Width)
-	for _, g := range append(pointers, uint8(x86.RCX)) {
-		t.c.wrote(x86.Reg(g))
-	}
-}
-
 // rep translates REP MOVS and REP STOS. Native RDI and RSI become host addresses while the instruction runs, and its
 // fault record says how to turn them back; RCX counts as it does for the program. All four reserved registers are
 // needed, so the virtual ones go home first.
@@ -134,10 +109,6 @@ func (t *translator) rep() {
 	t.e.bind(ok)
 	t.e.movzx16(rcx, startSI)
 
-	if t.k.kernel == target.Linux {
-		t.repInPlace(hasSI)
-		return
-	}
 	check := func(g uint8) {
 		if t.o.NoTagCheck {
 			return
@@ -151,13 +122,18 @@ func (t *translator) rep() {
 		check(rsi)
 	}
 	t.e.mov(origDI, rdi)
+	based := t.k.kernel == target.Sentry // the address of the window is added
 	t.e.pdep(startDI, rdi, target.SlotAddrMask)
-	t.e.load(origSI, target.SlotBase)
-	t.e.lea(startDI, startDI, origSI, 1, 0)
+	if based {
+		t.e.load(origSI, target.SlotBase)
+		t.e.lea(startDI, startDI, origSI, 1, 0)
+	}
 	fix := &StringFix{OrigDI: origDI, StartDI: startDI}
 	if hasSI {
 		t.e.pdep(startSI, rsi, target.SlotAddrMask)
-		t.e.lea(startSI, startSI, origSI, 1, 0)
+		if based {
+			t.e.lea(startSI, startSI, origSI, 1, 0)
+		}
 		t.e.mov(origSI, rsi)
 		t.e.mov(rsi, startSI)
 		fix.HasSI, fix.OrigSI, fix.StartSI = true, origSI, startSI

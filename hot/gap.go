@@ -262,8 +262,9 @@ func (g *Gap) restart() {
 	g.trials.Add(1)
 }
 
-// pair takes one difference. growth tells how its path does, long that the windows were long ones.
-func (g *Gap) pair(c *Config, now uint64, base, active *side, growth Growth, long bool) Event {
+// pair takes one difference. native is what a pass took before there was code, 0 if that is not known, growth tells how
+// its path does, long that the windows were long ones.
+func (g *Gap) pair(c *Config, now uint64, base, active *side, native uint64, growth Growth, long bool) Event {
 	if g.State != Trial && g.State != Kept || g.long && !long || g.grows.Load() != 0 {
 		return Nothing
 	}
@@ -294,9 +295,14 @@ func (g *Gap) pair(c *Config, now uint64, base, active *side, growth Growth, lon
 	g.misses += uint64(active.misses)
 	g.ends += uint64(active.misses) + uint64(active.stops)
 	if few := c.MinPairs / 2; !g.long && g.trial.n >= few && g.trial.last(c, few) == few && c.marginal(g.Base, g.Active) {
-		// That it does not pay would be certain; that it does is not, see Config.LongWarm.
+		// That it does not pay would be certain; that it does is not, see Config.LongWarm. Until it is, the gap has the benefit of
+		// the doubt, if it is faster than it was before there was any code for it: long windows take a while, and the rest of the time would be without
+		// bypass.
+		doubt := g.Active >= native && native != 0
 		g.long = true
-		g.restart()
+		if g.restart(); !doubt {
+			g.gate.Store(GateKept)
+		}
 		return Nothing
 	}
 	if g.trial.n >= c.MinPairs/2 && !g.yields(c) {

@@ -15,6 +15,11 @@ func (t *Thread) identify(e *track, began, gap uint64) (v Verdict, news bool) {
 		return Long, false
 	}
 	e.short++
+	if e.native == 0 {
+		e.native = gap
+	} else {
+		e.native = uint64(int64(e.native) + (int64(gap)-int64(e.native))/8)
+	}
 	switch {
 	case !t.busy:
 		return Short, false

@@ -29,6 +29,7 @@ type track struct {
 	run   uint8  // samples in a row that tell of a change
 	odd   uint64 // when the last sample of either kind came
 
+	native uint64 // running mean of short native samples
 	level  uint64 // mean of the first native samples after the gap was rolled back
 	levels uint8  // how many these are
 

@@ -198,7 +198,21 @@ func (t *Thread) endPair(now uint64) {
 		t.next = now
 		return
 	}
-	t.spacing = min(max(2*t.spacing, 4*(now-t.began)), max(t.c.Recheck, 24*(now-t.began)))
+	t.space(now)
+}
+
+// space sets the time of the next pair: the longer nothing has changed the later, but such that windows without bypass are a small part.
+func (t *Thread) space(now uint64) {
+	took := now - t.began
+	if t.kind == epochPair {
+		t.next = now + t.spacing // these have a rhythm of their own
+		return
+	}
+	most := 24 * took
+	if t.kind != shortPair {
+		most = 64 * took // a crossing is dear then for the whole of it
+	}
+	t.spacing = min(max(2*t.spacing, 4*took), max(t.c.Recheck, most))
 	t.next = now + t.spacing
 }
 
@@ -365,7 +379,7 @@ func (t *Thread) adapt(news bool) {
 // it reports whether the whole group must be rolled back.
 func (t *Thread) Settle(now uint64, gr *Group, growth func(*Gap) Growth, changed func(*Gap, Event)) (harm bool) {
 	var saved, passes, base int64
-	any, needLong, loses := false, false, false
+	any, needLong, loses, undecided := false, false, false, false
 	for i := range t.table.tracks {
 		e := &t.table.tracks[i]
 		if e.key == 0 || e.active.n == 0 && e.base.n == 0 {
@@ -395,16 +409,22 @@ func (t *Thread) Settle(now uint64, gr *Group, growth func(*Gap) Growth, changed
 				g.Hist[k] += uint64(n)
 			}
 			e.hist = [Buckets]uint16{}
-			if ev := g.pair(t.c, now, &e.base, &e.active, growth(g), t.kind != shortPair); ev != Nothing {
+			if ev := g.pair(t.c, now, &e.base, &e.active, e.native, growth(g), t.kind != shortPair); ev != Nothing {
 				t.stirPause = 0
 				changed(g, ev)
 			}
+			undecided = undecided || g.State == Trial || g.hasBelow
 			needLong = needLong || g.long && g.Gate() >= GateTrial
 		}
 		e.active, e.base = side{}, side{}
 	}
 	if t.nextKind = shortPair; needLong {
 		t.nextKind = longPair
+	}
+	if !undecided && !t.alarmed && t.burst > 0 {
+		// What the burst was for is decided.
+		t.burst = 0
+		t.space(now)
 	}
 	if loses && t.burst == 0 {
 		t.alarm(now)
@@ -417,9 +437,11 @@ func (t *Thread) Settle(now uint64, gr *Group, growth func(*Gap) Growth, changed
 		gr.marginal = 0
 		return gr.pair(t.c, now, d, base/passes)
 	}
-	gr.marginal++
+	if gr.marginal++; t.kind == longPair {
+		gr.marginal += t.c.MinPairs / 2 // there are few of these
+	}
 	// Other pairs of a program that is not much faster are too short to tell: what they say in favour does not count.
-	if (t.burst == 0 || gr.Setbacks > 0 && !t.alarmed) && !loses && d > 0 && gr.epochDue(t.c, now) {
+	if (t.burst == 0 || gr.Setbacks > 0 && !t.alarmed) && !loses && (d > 0 || t.kind == epochPair) && gr.epochDue(t.c, now) {
 		t.nextKind, t.next = epochPair, now
 	}
 	switch {

@@ -26,3 +26,34 @@ func TestClearWinnerIsBypassedNearlyAlways(t *testing.T) {
 		}
 	}
 }
+
+// A gap that takes some microseconds can be judged in long windows only. It is bypassed while it is, if it is faster than it
+// was before there was code; and when it has been decided, windows without bypass are few.
+func TestMarginalWinnerIsBypassedWhileItIsTried(t *testing.T) {
+	for seed := range uint64(10) {
+		s := newSim(testConfig(), seed+1)
+		s.run(1000*ms, step{key: 0x1000, user: 1_500, btc: 2_000, in: 500})
+		if share := float64(s.entered) / float64(s.passes); share < 0.8 || s.state(0x1000) != Kept {
+			t.Errorf("seed %d: %v, %.1f %% of the passes are bypassed in the first second, in %d pairs", seed, s.state(0x1000), 100*share, s.pairs)
+		}
+		s.run(10_000*ms, step{key: 0x1000, user: 1_500, btc: 2_000, in: 500})
+		began, entered, passes := s.now, s.entered, s.passes
+		s.run(20_000*ms, step{key: 0x1000, user: 1_500, btc: 2_000, in: 500})
+		if share := float64(s.entered-entered) / float64(s.passes-passes); share < 0.97 {
+			t.Errorf("seed %d: %.1f %% of the passes of %d s later", seed, 100*share, (s.now-began)/1e9)
+		}
+	}
+}
+
+// Crossings that are cheap only without bypass: the loss ends within seconds.
+func TestHarmIsSeenSoon(t *testing.T) {
+	for seed := range uint64(5) {
+		s := newSim(testConfig(), seed+1)
+		s.spin, s.spinAfter = 500, 250*ms
+		st := step{key: 0x1000, user: 1_000, btc: 3_000, in: 300}
+		s.run(5_000*ms, st)
+		if s.harms == 0 {
+			t.Errorf("seed %d: not seen in 5 s", seed)
+		}
+	}
+}

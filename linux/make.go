@@ -150,7 +150,7 @@ const (
 
 // check has package sfi verify the blob. What it refuses is not even given to the module.
 func check(b *btc.Blob, in *install) error {
-	env := sfi.Env{Vec: b.Vec, Kernel: target.Linux}
+	env := sfi.Env{Vec: b.Vec, Kernel: target.Linux, Faults: b.FaultOffsets()}
 	for i := range env.Syms {
 		env.Syms[i] = checkSyms + 64*uint64(i)
 	}

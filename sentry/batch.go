@@ -30,15 +30,13 @@ func (e *engine) nextLocked() (j job, ok bool) {
 			continue
 		}
 		root, owner := e.rootLocked(r)
-		if root == nil {
-			e.servedLocked(r)
-			continue
-		}
-		if owner != nil {
-			owner.extended++
-			if root == r.s && root != owner {
-				root.piece = true
-			}
+		switch {
+		case owner == nil:
+		case owner == root:
+			root.extended++
+		case root.blob == nil:
+			root.piece = true
+			e.counters.Add(statfile.Pieces, 1)
 		}
 		j = job{root, []request{r}}
 		if !r.alone {
@@ -50,11 +48,14 @@ func (e *engine) nextLocked() (j job, ok bool) {
 	return j, false
 }
 
+// maxMerge is how many requests mergeLocked looks at: it takes a search for each.
+const maxMerge = 32
+
 // mergeLocked moves what j serves besides from the queue to j.
 func (e *engine) mergeLocked(j *job) {
 	rest := e.queue[:0]
-	for _, r := range e.queue {
-		if len(j.asks) < maxEntries && !r.alone && r.s.as == j.root.as {
+	for i, r := range e.queue {
+		if i < maxMerge && len(j.asks) < maxEntries && !r.alone && r.s.as == j.root.as {
 			if root, _ := e.rootLocked(r); root == j.root {
 				j.asks = append(j.asks, r)
 				e.counters.Add(statfile.RequestsMerged, 1)
@@ -67,8 +68,8 @@ func (e *engine) mergeLocked(j *job) {
 	e.queue = rest
 }
 
-// rootLocked returns the site whose path serves r, nil if r is not to be served; and the one from whose path r's target
-// was missed, if that is still there.
+// rootLocked returns the site whose path serves r, and the one from whose path r's target was missed, if that is still
+// there.
 //
 // A target that is missed from a path belongs to that path, if there is room and the branch does not lead
 // everywhere. Else it begins a path of its own, a small one: it contains what is executed, where a path that was enlarged would above all
@@ -94,7 +95,7 @@ func (e *engine) servedLocked(r request) {
 		r.gap.asked--
 	}
 	if r.s.state == statfile.Candidate {
-		r.s.state = statfile.Free // it is part of another's path, or of none
+		r.s.state = statfile.Free // it is part of another's path
 	}
 	for _, g := range r.s.as.gaps {
 		if g.awaits == r.s {

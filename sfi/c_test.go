@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 
@@ -111,7 +112,12 @@ func (c *cVerifier) compare(t testing.TB, blobs []cBlob) (accepted int) {
 			for _, s := range b.env.Syms {
 				q = le.AppendUint64(q, s)
 			}
-			for _, n := range append([]uint32{level, uint32(len(b.code)), uint32(len(b.entries))}, b.entries...) {
+			faults := uint32(len(b.env.Faults))
+			if b.env.Faults == nil {
+				faults = 1<<32 - 1
+			}
+			numbers := []uint32{level, uint32(len(b.code)), uint32(len(b.entries)), faults}
+			for _, n := range slices.Concat(numbers, b.entries, b.env.Faults) {
 				q = le.AppendUint32(q, n)
 			}
 			w.Write(append(q, b.code...))

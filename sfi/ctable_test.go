@@ -119,7 +119,7 @@ func cForm(f *form) string {
 		set  bool
 	}{
 		{"ANYPFX", f.anyPfx}, {"F3", f.f3}, {"MODRM", f.hasModRM}, {"NOREX", f.noREX}, {"NEEDB", f.needB}, {"MASK", f.mask}, {"ZERO", f.zero},
-		{"ER", f.er}, {"SAE", f.sae}, {"LOCK", f.lock}, {"BIT", f.bitImm}, {"PERHAPS", f.perhaps}, {"LANDING", f.landing},
+		{"ER", f.er}, {"SAE", f.sae}, {"LOCK", f.lock}, {"BIT", f.bitImm}, {"PERHAPS", f.perhaps}, {"LANDING", f.landing}, {"RAISES", f.raises},
 		{"LOCKS", f.mnemonic == "xchg"},
 	} {
 		if c.set {

@@ -15,10 +15,7 @@ const (
 	hole        = 2 << 20 // at the end of the address space
 	guardHole   = 8 << 40 // where the kernel's half begins
 	walkDown    = 512
-
-	// The mask with which the walks run that ask what a processor may do that looks at the low 48 bits only. It keeps address
-	// bits 0..46 and moves bits 47..62 to 48..63, so that bit 47 is never set.
-	cutMask = uint64(1<<47-1) | uint64(0xffff)<<48
+	kernelHalf  = 0xffff << 48 | 1<<47
 )
 
 func (o *oracle) linux() bool { return o.env.Kernel == target.Linux }
@@ -115,9 +112,9 @@ func (o *oracle) nastyLinux(small uint64) uint64 {
 	return r.Uint64()
 }
 
-// accessLinux checks the accesses of f, as access does for the Sentry. In half of the walks the mask is the contract's and an
-// address is what it says; in the other half it is cutMask, and what remains of an address in its low 48 bits must not be the
-// kernel's either.
+// accessLinux checks the accesses of f, as access does for the Sentry. In half of the walks an address is what it
+// says; in the other half, for processors that run ahead like that, what remains of it in its low 48 bits must not be the kernel's
+// either.
 func (o *oracle) accessLinux(f *zFacts, regs *[16]uint64) (value uint64, fault bool, err error) {
 	value = o.nasty()
 	for i := range f.mems {
@@ -151,9 +148,7 @@ func (o *oracle) accessLinux(f *zFacts, regs *[16]uint64) (value uint64, fault b
 				case target.SlotFSBase:
 					value = linuxFSBase
 				case target.SlotAddrMask:
-					if value = target.LinuxAddrMask; o.cut {
-						value = cutMask
-					}
+					value = target.LinuxAddrMask
 				case target.SlotTagMask:
 					value = target.LinuxTagMask
 				}
@@ -190,7 +185,7 @@ func (o *oracle) program(addr, size uint64) (faults bool, err error) {
 	for _, a := range []uint64{addr, last} {
 		low := a << 16 >> 16
 		switch {
-		case !o.cut && (a < 1<<63 || a-1<<63 < up): // the program's, or not canonical
+		case !o.cut && (a < kernelHalf || a-kernelHalf < min(up, guardHole)): // the program's, not canonical, or in that hole
 		case !o.cut && -a <= min(down, hole):
 		case o.cut && (low < userEnd || low-userEnd < min(up, guardHole) || 1<<48-low <= min(down, hole)):
 		default:

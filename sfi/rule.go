@@ -46,6 +46,8 @@ const (
 	RuleEntry    // an entry that is not the start of an instruction, or in Linux not an ENDBR64
 	RuleLoops    // loops that depend on each other in too many ways for the dataflow
 
+	RuleFault // an instruction that may fault, for which the runtime has no fault record
+
 	RuleInput // the arguments: empty or oversized blob, address outside the half that is the code's
 
 	numRules
@@ -57,7 +59,7 @@ var ruleNames = [numRules]string{
 	RuleSegment: "segment", RuleFlags: "flags", RuleVector: "vector", RuleX87: "x87", RuleTSX: "tsx",
 	RuleString: "string", RuleBits: "bits", RuleHidden: "hidden", RuleCache: "cache", RuleTrap: "trap",
 	RuleMemory: "memory", RuleSlot: "slot", RuleAddress: "address", RuleTouch: "touch", RuleCount: "count",
-	RulePoll: "poll", RuleTarget: "target", RuleBackward: "backward", RuleEnd: "end", RuleEntry: "entry",
+	RulePoll: "poll", RuleTarget: "target", RuleBackward: "backward", RuleEnd: "end", RuleEntry: "entry", RuleFault: "fault",
 	RuleLoops: "loops", RuleInput: "input",
 }
 

@@ -28,6 +28,9 @@ type Env struct {
 	Vec target.Vec
 	// Kernel is where the blob will run. The zero value is the Sentry.
 	Kernel target.Kernel
+	// Faults are the offsets of the instructions for which the runtime knows what to do when they raise an exception,
+	// ascending. nil: that is not checked.
+	Faults []uint32
 }
 
 // Verify checks the final bytes of a blob that will run at base. entries are the offsets in code at which it may be
@@ -100,6 +103,7 @@ func (v *verifier) run(code []byte, base uint64, entries []uint32, env Env) {
 	v.makeBlocks()
 	if v.solve(entries) {
 		v.checkMemory()
+		v.checkFaults()
 	}
 }
 

@@ -113,6 +113,7 @@ type form struct {
 	bitImm  bool
 	perhaps bool // the memory operand is perhaps not accessed, or not all of it
 	landing bool // ENDBR64
+	raises  bool // an exception, whatever is accessed
 	fx      effect
 	flow    flow
 }
@@ -423,6 +424,8 @@ func (f *form) parseWord(w string) error {
 		f.perhaps = true
 	case "landing":
 		f.landing = true
+	case "raises":
+		f.raises = true
 	case "L0":
 		f.lens = len128
 	case "L1":

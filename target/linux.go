@@ -32,9 +32,9 @@ const (
 	LinuxSlotRBP  = SlotScratch0 // program's RBP; writable
 	LinuxSlotsEnd = 0x58         // first offset that translated code may not touch
 
-	// LinuxAddrMask is PDEP's mask for a sanitized address: bit 63 is cleared, all others stay. What was a kernel address
+	// LinuxAddrMask is PDEP's mask for a sanitized address: bits 0 to 46 stay, bits 47 to 62 move up by one. What was a kernel address
 	// is not canonical then, and faults.
-	LinuxAddrMask = uint64(1)<<63 - 1
+	LinuxAddrMask = ^(uint64(1) << 47)
 
 	// LinuxTagMask is PEXT's mask for the address bit that LinuxAddrMask drops: a tag is 0 or 1.
 	LinuxTagMask = uint64(1) << 63

@@ -22,12 +22,13 @@ unsigned int ub_enrolments;
 bool ub_enabled = true;
 struct workqueue_struct *ub_wq;
 
-/* The enrolment of an mm. Under RCU. */
+/* The enrolment of an mm. Under RCU, or with preemption disabled. */
 struct ub_enrolment *ub_find(struct mm_struct *mm)
 {
 	struct ub_enrolment *e;
 
-	hash_for_each_possible_rcu(ub_by_mm, e, node, (unsigned long)mm) {
+	hash_for_each_possible_rcu_notrace(ub_by_mm, e, node,
+					   (unsigned long)mm) {
 		if (e->mm == mm)
 			return e;
 	}

@@ -40,7 +40,8 @@ void ub_event_free(struct ub_enrolment *e)
 	kvfree(e->dead_ids);
 }
 
-static struct ub_place *ub_place(struct ub_enrolment *e, u32 type, u64 rip)
+static struct ub_place *ub_place(struct ub_enrolment *e, u32 type, u64 rip,
+				 u32 times)
 {
 	struct ub_place *set, *least = NULL;
 	int i;
@@ -54,7 +55,7 @@ static struct ub_place *ub_place(struct ub_enrolment *e, u32 type, u64 rip)
 	}
 	if (!least)
 		return NULL;
-	if (least->count > 1) {
+	if (least->count > times) {
 		/* Not at once, or two places could keep each other out. */
 		least->count /= 2;
 		return NULL;
@@ -72,23 +73,25 @@ static struct ub_place *ub_place(struct ub_enrolment *e, u32 type, u64 rip)
  * @nr: as in struct ub_event
  * @rip: as there
  * @from: as there
+ * @times: how often
  *
  * Never waits: when another thread counts at the same moment, this is lost.
  */
-void ub_event(struct ub_enrolment *e, u32 type, u32 nr, u64 rip, u64 from)
+void ub_event(struct ub_enrolment *e, u32 type, u32 nr, u64 rip, u64 from,
+	      u32 times)
 {
 	struct ub_place *p;
 	bool wake = false;
 
 	if (!spin_trylock(&e->ev_lock))
 		return;
-	p = ub_place(e, type, rip);
+	p = ub_place(e, type, rip, times);
 	if (p) {
 		p->nr = nr;
 		p->from = from;
 		p->tid = current->pid;
-		if (p->count != U32_MAX)
-			p->count++;
+		if (p->count < U32_MAX - times)
+			p->count += times;
 		if (!p->due && p->count >= (type == UB_EV_HOT ?
 					    READ_ONCE(e->hot) :
 					    READ_ONCE(e->miss))) {

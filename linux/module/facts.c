@@ -10,6 +10,7 @@
 #include "ub.h"
 
 u32 ub_facts, ub_vec;
+u64 ub_addr_mask;
 
 /*
  * Whether a LOCK that crosses a cache line traps. In user mode the kernel may
@@ -34,8 +35,30 @@ static bool ub_split_lock(void)
 	return on;
 }
 
+#define UB_EFER_UAIE	(1ull << 20)	/* AMD: upper address ignore */
+
+/*
+ * PDEP with this mask leaves user addresses as they are and moves the bits above
+ * them up by one place, over a bit that stays clear: the one that tells the
+ * halves apart. So a kernel address is not canonical then; and a processor that
+ * runs ahead with its lower bits only (CVE-2020-12965) finds user space there,
+ * which it would not if bit 63 were cleared instead.
+ */
+static u64 ub_user_mask(void)
+{
+	return native_read_cr4() & X86_CR4_LA57 ? ~(1ull << 56) : ~(1ull << 47);
+}
+
 int ub_facts_init(void)
 {
+	u64 efer;
+
+	rdmsrl(MSR_EFER, efer);
+	if (efer & UB_EFER_UAIE) {
+		pr_err("upper address ignore is on: addresses that are not canonical would not fault\n");
+		return -ENODEV;
+	}
+	ub_addr_mask = ub_user_mask();
 	/*
 	 * SMAP: translated code runs with EFLAGS.AC set, and all else must be
 	 * safe from what it was given. BMI2: its sanitizing is PDEP. FSGSBASE:

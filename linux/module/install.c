@@ -194,7 +194,7 @@ static int ub_verify_blob(struct ub_blob *blob, struct ub_install *arg)
 	struct ub_verify_result res = {};
 	struct ub_verify_env env;
 	size_t size = ub_verify_workspace(blob->code_len);
-	u32 *entries, i;
+	u32 *entries, *faults, i;
 	void *space;
 	int ret = -ENOMEM;
 
@@ -207,12 +207,19 @@ static int ub_verify_blob(struct ub_blob *blob, struct ub_install *arg)
 	}
 	space = kvmalloc(size, GFP_KERNEL);
 	entries = kvmalloc_array(blob->nentries, sizeof(*entries), GFP_KERNEL);
-	if (space && entries) {
+	/* One more: without any it must still be an array. */
+	faults = kvmalloc_array(blob->nfaults + 1, sizeof(*faults), GFP_KERNEL);
+	if (space && entries && faults) {
 		for (i = 0; i < blob->nentries; i++)
 			entries[i] = blob->entries[i].off;
+		for (i = 0; i < blob->nfaults; i++)
+			faults[i] = blob->faults[i].off;
+		env.faults = faults;
+		env.nfaults = blob->nfaults;
 		ret = ub_verify(blob->code, blob->code_len, entries,
 				blob->nentries, &env, space, size, &res);
 	}
+	kvfree(faults);
 	kvfree(entries);
 	kvfree(space);
 	if (ret == -EINVAL) {

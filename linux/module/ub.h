@@ -197,9 +197,9 @@ extern char ub_arena[], ub_arena_end[];
 
 /* Called from enter.S. */
 struct pt_regs;
-struct ub_enrolment *ub_want(struct pt_regs *regs);
+notrace struct ub_enrolment *ub_want(struct pt_regs *regs);
 unsigned long ub_begin(struct ub_block *b, struct ub_enrolment *e);
-unsigned long ub_step(struct ub_block *b);
+notrace unsigned long ub_step(struct ub_block *b);
 unsigned long ub_left(struct ub_block *b, unsigned int why);
 
 /* The chain of the task that runs on this processor. */
@@ -256,7 +256,7 @@ int ub_source_same(struct ub_enrolment *e, struct ub_blob *blob);
 /* enrol.c */
 int ub_enrol_init(void);
 void ub_enrol_exit(void);
-struct ub_enrolment *ub_find(struct mm_struct *mm);
+notrace struct ub_enrolment *ub_find(struct mm_struct *mm);
 struct ub_enrolment *ub_enrol(pid_t pid);
 void ub_unenrol(struct ub_enrolment *e);
 void ub_mark_threads(struct ub_enrolment *e, bool on);
@@ -275,7 +275,8 @@ void ub_drop(struct ub_enrolment *e, struct ub_blob *blob);
 /* event.c */
 int ub_event_init(struct ub_enrolment *e);
 void ub_event_free(struct ub_enrolment *e);
-void ub_event(struct ub_enrolment *e, u32 type, u32 nr, u64 rip, u64 from);
+void ub_event(struct ub_enrolment *e, u32 type, u32 nr, u64 rip, u64 from,
+	      u32 times);
 void ub_event_invalid(struct ub_enrolment *e, u64 id);
 void ub_event_note(struct ub_enrolment *e, bool *due);
 bool ub_event_ready(struct ub_enrolment *e);
@@ -287,6 +288,7 @@ void ub_dev_exit(void);
 
 /* facts.c */
 int ub_facts_init(void);
+extern u64 ub_addr_mask;		/* PDEP's, see facts.c */
 extern u32 ub_facts, ub_vec;
 
 /**

@@ -35,8 +35,9 @@ enum {
 	UB_RULE_END = 29,
 	UB_RULE_ENTRY = 30,
 	UB_RULE_LOOPS = 31,
-	UB_RULE_INPUT = 32,
-	UB_NUM_RULES = 33,
+	UB_RULE_FAULT = 32,
+	UB_RULE_INPUT = 33,
+	UB_NUM_RULES = 34,
 };
 
 #define UB_RULE_NAMES { \
@@ -72,6 +73,7 @@ enum {
 	"end", \
 	"entry", \
 	"loops", \
+	"fault", \
 	"input", \
 }
 

@@ -204,6 +204,40 @@ static u32 make_blocks(struct ub_verifier *v)
 	return 0;
 }
 
+/* may_fault() tells whether an instruction may raise an exception. */
+static int may_fault(const struct ub_inst *in)
+{
+	const struct ub_form *f = ub_form(in);
+
+	if (f->fx == UB_FX_MOVS || f->fx == UB_FX_STOS ||
+	    f->flags & UB_F_RAISES || f->vec)
+		return 1;
+	return in->msize && (in->flags & UB_I_PROGRAM || in->base == UB_RBP);
+}
+
+/* ub_check_faults() checks that whatever may fault has a landing place. */
+u32 ub_check_faults(struct ub_verifier *v)
+{
+	const u32 *known = v->env->faults;
+	u32 i, n = 0;
+
+	if (!known)
+		return 0;
+	for (i = 0; i < v->ninsts; i++) {
+		const struct ub_inst *in = &v->insts[i];
+
+		while (n < v->env->nfaults && known[n] < in->off)
+			n++;
+		if (n < v->env->nfaults && known[n] == in->off)
+			continue;
+		if (may_fault(in))
+			return ub_refuse(v, in->off, UB_RULE_FAULT);
+		if (!(i & 1023))
+			cond_resched();
+	}
+	return 0;
+}
+
 /* check_input() refuses what offsets here could not express, and the lower half. */
 static u32 check_input(u32 len, const struct ub_verify_env *env)
 {
@@ -237,7 +271,8 @@ int ub_verify(const u8 *code, u32 len, const u32 *entries, u32 nentries,
 	carve(v, len);
 	if (read_code(v) || check_control(v))
 		return -EINVAL;
-	if (make_blocks(v) || ub_flow(v) || ub_check_memory(v))
+	if (make_blocks(v) || ub_flow(v) || ub_check_memory(v) ||
+	    ub_check_faults(v))
 		return -EINVAL;
 	return 0;
 }

@@ -37,11 +37,16 @@ enum { UB_SYM_SYSCALL, UB_SYM_DISPATCH, UB_SYM_STOP, UB_NUM_SYMS };
  * @syms: the absolute addresses of the trampolines; 0: there is none
  * @vec: the vector state that is the program's while the blob runs: 0 none,
  *       1 AVX, 2 AVX-512 (target.Vec). What is above belongs to the host.
+ * @faults: offsets of the instructions that have a landing place for the
+ *          exceptions that they raise, ascending. NULL: that is not checked.
+ * @nfaults: how many there are
  */
 struct ub_verify_env {
 	u64 base;
 	u64 syms[UB_NUM_SYMS];
 	u32 vec;
+	const u32 *faults;
+	u32 nfaults;
 };
 
 /* A LOCK prefix, or XCHG with memory, which locks without one, occurs. */

@@ -46,6 +46,7 @@ struct ub_operand {
 #define UB_F_BIT	0x0400u	/* the immediate is the number of a bit */
 #define UB_F_PERHAPS	0x0800u	/* the memory operand is perhaps not accessed */
 #define UB_F_LANDING	0x1000u	/* ENDBR64 */
+#define UB_F_RAISES	0x4000u	/* an exception, whatever is accessed */
 #define UB_F_LOCKS	0x2000u	/* XCHG: locked without a prefix, with memory */
 
 /* One line of sfi/forms.txt. */
@@ -164,6 +165,7 @@ struct ub_verifier {
 u32 ub_decode(const u8 *code, u32 len, u32 off, struct ub_inst *in);
 u32 ub_flow(struct ub_verifier *v);
 u32 ub_check_memory(struct ub_verifier *v);
+u32 ub_check_faults(struct ub_verifier *v);
 
 /* ub_refuse() says where a rule is broken. */
 static inline u32 ub_refuse(struct ub_verifier *v, u32 off, u32 rule)

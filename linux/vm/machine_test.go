@@ -22,9 +22,6 @@ type machine struct {
 	vm     *guest.VM
 }
 
-// slots bounds how many guests compute at a time.
-var slots = make(chan struct{}, 2)
-
 func newMachine(t *testing.T, series string, cpus int, words string) *machine {
 	t.Helper()
 	if err := guest.Supported(); err != nil {

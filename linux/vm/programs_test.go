@@ -78,6 +78,7 @@ var cPrograms = []program{
 const programTime = 90 * time.Second
 
 func TestPrograms(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t, "6.1", 1, "")
 	for _, p := range cPrograms {
 		t.Run(p.cmd, func(t *testing.T) { p.test(t, m) })

@@ -21,7 +21,7 @@ var redisServer = server{
 	talk: `
 cli="/usr/bin/redis-cli -p 6379"
 for i in $(seq 100); do $cli ping 2>/dev/null | grep -q PONG && break; sleep 0.1; done
-/usr/bin/redis-benchmark -p 6379 -n 4000 -c 10 -d 64 -t set,get,incr,lpush,lrange_100 -q >bench 2>&1 &
+/usr/bin/redis-benchmark -p 6379 -n 4000 -c 5 -d 64 -t set,get,incr -q >bench 2>&1 &
 B=$!
 {
 	for i in $(seq 150); do
@@ -35,7 +35,7 @@ grep -c 'requests per second' bench | head -n 1
 $cli dbsize
 $cli shutdown nosave
 `,
-	min: 2000,
+	min: 1000,
 }
 
 const nginxConf = `
@@ -52,7 +52,7 @@ var nginxServer = server{
 	start: "/usr/sbin/nginx -c /tmp/w/nginx.conf",
 	talk: `
 for i in $(seq 100); do wget -q -O - http://127.0.0.1:8080/hello 2>/dev/null | grep -q hello && break; sleep 0.1; done
-/usr/bin/wrk -t 1 -c 4 -d 3 http://127.0.0.1:8080/1k >bench 2>&1 &
+/usr/bin/wrk -t 1 -c 4 -d 5 http://127.0.0.1:8080/1k >bench 2>&1 &
 B=$!
 for i in $(seq 10); do for f in 1 1k 100k hello nothing; do wget -q -O - http://127.0.0.1:8080/$f 2>&1 | md5sum; done; done
 wait $B
@@ -61,7 +61,7 @@ grep -E 'Non-2xx|Socket errors' bench
 /usr/bin/cut -d ' ' -f 6- access.log | /usr/bin/sort | /usr/bin/uniq | grep -v wrk | grep -v '" 404'
 kill -QUIT $(cat nginx.pid)
 `,
-	min: 1000,
+	min: 20,
 }
 
 const makeSite = `

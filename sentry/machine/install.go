@@ -86,7 +86,7 @@ func (m *Machine) Install(b *btc.Blob) (*Installed, error) {
 			entries[k] = e.Off
 		}
 		env := m.env
-		env.Vec = b.Vec
+		env.Vec, env.Faults = b.Vec, b.FaultOffsets()
 		err = sfi.Verify(code, uint64(i.base), entries, env)
 	}
 	m.mu.Lock()

@@ -31,6 +31,7 @@ const (
 	Translations     // blobs translated, installed or not
 	PlansReused      // plans made for another address space and used again
 	RequestsMerged   // targets that were translated in passing, with others of the same path
+	Pieces           // paths that continue others without room
 	TranslateNS      // nanoseconds spent discovering, translating, verifying and installing
 	TranslateFailed  // paths that could not be discovered or translated
 	VerifierRefused  // blobs that the verifier refused
@@ -65,7 +66,7 @@ var counterNames = [NumCounters]string{
 	"native", "bypassed", "crossings", "entries", "sampled", "short_gaps", "candidates",
 	"sites_live", "sites_retired", "blobs_installed", "blobs_live", "blob_bytes_live", "blobs_invalidated",
 	"blobs_evicted", "invalidations", "exit_syscall", "exit_miss", "exit_stop", "exit_fault", "exit_fuel",
-	"miss_linked", "miss_unknown", "translations", "plans_reused", "requests_merged", "translate_ns", "translate_failed", "verifier_refused",
+	"miss_linked", "miss_unknown", "translations", "plans_reused", "requests_merged", "pieces", "translate_ns", "translate_failed", "verifier_refused",
 	"code_unsafe", "spaces_live", "spaces_mirrored", "spaces_no_window", "mirror_maps", "mirror_map_failed",
 	"interrupts", "trials", "gaps_kept", "gaps_rolled_back", "gaps_split", "groups_rolled_back", "pairs", "paths_raised", "paths_lowered",
 }

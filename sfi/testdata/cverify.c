@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Runs the C verifier on the blobs that stdin asks about. A request is base,
- * symbols (u64), vector level (all ones: that is all, answer now), length, number of entries (u32), the entries
- * and the code; the answer is verdict, rule, offset, flags (u32). Each blob is
+ * symbols (u64), vector level (all ones: that is all, answer now), length, numbers of entries and of faults (u32;
+ * all ones: not checked), the entries, the faults and the code; the answer is verdict, rule, offset, flags (u32). Each blob is
  * verified in memory of exactly its size, so that the sanitizers see a step
  * too far.
  */
@@ -25,7 +25,7 @@ int main(void)
 	for (;;) {
 		struct ub_verify_env env = { 0 };
 		struct ub_verify_result res;
-		u32 sizes[3], answer[4];
+		u32 sizes[4], answer[4];
 		size_t n;
 
 		if (fread(&env.base, sizeof(env.base), 1, stdin) != 1)
@@ -38,9 +38,15 @@ int main(void)
 		}
 		env.vec = sizes[0];
 		u8 *code = malloc(sizes[1]);
-		u32 *entries = malloc(sizes[2] * sizeof(u32));
+		u32 *entries = malloc(sizes[2] * sizeof(u32)), *faults = NULL;
 
 		need(entries, sizes[2] * sizeof(u32));
+		if (sizes[3] != ~0u) {
+			faults = malloc(sizes[3] * sizeof(u32) + 1);
+			need(faults, sizes[3] * sizeof(u32));
+			env.faults = faults;
+			env.nfaults = sizes[3];
+		}
 		need(code, sizes[1]);
 		n = ub_verify_workspace(sizes[1]);
 		void *work = malloc(n);
@@ -57,6 +63,7 @@ int main(void)
 			exit(3);
 		free(code);
 		free(entries);
+		free(faults);
 		free(work);
 	}
 	return 0;
