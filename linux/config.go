@@ -20,7 +20,9 @@ type Config struct {
 	MissCount uint32
 	// MaxChain is the number of system calls in a row after which a thread goes back to user mode; 0: the module's default.
 	MaxChain uint32
-	// Limits are those of a path, MaxExtensions how many times one is extended by targets that were missed.
+	// Limits are those of a path, MaxExtensions how many times one is extended by targets that were missed. Beyond, a target
+	// begins a path of its own. They are small: what is missed shows where the program really goes, so a path that is made
+	// anew each time should be made quickly.
 	Limits        path.Limits
 	MaxExtensions int
 	// MaxBlobs and MaxBytes bound what one process takes of the module's memory; beyond, the oldest blobs go.
@@ -44,8 +46,8 @@ func DefaultConfig() Config {
 		HotCount:       64,
 		MinRate:        2000,
 		MissCount:      4,
-		Limits:         path.Limits{MaxBlocks: 256, MaxInsts: 2048},
-		MaxExtensions:  48,
+		Limits:         path.Limits{MaxBlocks: 64, MaxInsts: 512},
+		MaxExtensions:  12,
 		MaxBlobs:       1024,
 		MaxBytes:       4 << 20,
 		Retry:          time.Second,

@@ -46,10 +46,11 @@ type site struct {
 	state    State
 	why      string // for Refused and Retired
 	queued   bool
-	blob     *blob // for Live
-	extended int   // times that a target missed from its path was added
-	shift    uint  // path limits are divided by 1<<shift
-	setbacks int   // each doubles the time until the next attempt
+	stack    []uint64 // what was on the stack when it was last asked for
+	blob     *blob    // for Live
+	extended int      // times that a target missed from its path was added
+	shift    uint     // path limits are divided by 1<<shift
+	setbacks int      // each doubles the time until the next attempt
 	retryAt  time.Time
 
 	made  int    // translations
@@ -229,19 +230,25 @@ func (s *Session) step() bool {
 			b.root.extended++
 		}
 	}
+	if !s.make(root, s.wanted(root, t)) && t != root {
+		// It does not fit: the path is full, and the target begins one of its own.
+		root.extended = s.config.MaxExtensions
+		root = t
+		s.make(t, s.wanted(t, t))
+	}
+	if t != root && t.state == Candidate {
+		t.state = Free // it is part of root's path
+	}
+	return true
+}
+
+// wanted are the entries of root's path when t is added to it.
+func (s *Session) wanted(root, t *site) []uint64 {
 	entries := []uint64{root.rip}
 	if root.blob != nil {
 		entries = append(entries, root.blob.wanted...)
 	}
-	entries = unique(append(entries, t.rip))
-	ok := s.make(root, entries)
-	if t != root && t.state == Candidate {
-		t.state = Free // it is part of root's path
-	}
-	if !ok && t != root {
-		t.setBack(&s.config, s.now(), t.state, "")
-	}
-	return true
+	return unique(append(entries, t.rip))
 }
 
 func unique(in []uint64) []uint64 {

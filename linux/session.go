@@ -2,6 +2,7 @@ package linux
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"log/slog"
@@ -222,7 +223,26 @@ func (s *Session) hot(e *Event) {
 	if !s.config.Eager && float64(e.Count)*1e9 < s.config.MinRate*float64(e.NS) {
 		return
 	}
+	t.stack = s.stack(e.From)
 	s.enqueue(request{s: t})
+}
+
+// maxStack is how many words of the program's stack tell a path where returns lead: 2 KiB, some ten functions.
+const maxStack = 256
+
+// stack returns what is on a thread's stack from sp on, as far as it can be read. The thread may have gone on meanwhile: what
+// is read are hints, and those of a loop stay what they are.
+func (s *Session) stack(sp uint64) []uint64 {
+	if sp == 0 || sp >= 1<<47 {
+		return nil
+	}
+	b := make([]byte, 8*maxStack)
+	n, _ := s.memory.ReadAt(b, int64(sp))
+	out := make([]uint64, n/8)
+	for i := range out {
+		out[i] = binary.LittleEndian.Uint64(b[8*i:])
+	}
+	return out
 }
 
 // missed takes note of a transfer to an address that is no entry.

@@ -218,6 +218,23 @@ func TestFullPathHandsOver(t *testing.T) {
 	}
 }
 
+// TestStack has a path follow a return that only the stack knows.
+func TestStack(t *testing.T) {
+	w := newWorld(t)
+	m := program()
+	// A system call in a function; its return address is on the stack, which is where the third page is.
+	copy(m.code[4096:], []byte{0xb8, 0x27, 0, 0, 0, 0x0f, 0x05, 0xc3})
+	const site, stack = callee + 7, base + 2*4096
+	m.code[2*4096], m.code[2*4096+1], m.code[2*4096+2] = 0x0b, 0x10, 0x40 // behind the call
+	w.memory = m
+	e := hotEvent(site, 64)
+	e.From = stack
+	w.feed(e)
+	if w.entries[branch+2] == nil {
+		t.Errorf("the return was not followed: %v", w.d.last.rips())
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	for _, c := range []struct {
 		name   string

@@ -385,7 +385,7 @@ struct ub_enrolment *ub_want(struct pt_regs *regs)
 				ub_rseq_found(e);
 			else
 				ub_event(e, UB_EV_HOT, regs->orig_ax, regs->ip,
-					 0, UB_SAMPLE);
+					 regs->sp, UB_SAMPLE);
 		}
 		goto native;
 	}

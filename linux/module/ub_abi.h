@@ -235,7 +235,7 @@ struct ub_event {
 	__u32 type;		/* UB_EV_... */
 	__u32 nr;		/* UB_EV_HOT: the syscall's number; UB_EV_FAULT: the kind */
 	__u64 rip;
-	__u64 from;		/* UB_EV_MISS */
+	__u64 from;		/* UB_EV_MISS; UB_EV_HOT: the stack pointer then */
 	__u64 count;
 	__u64 ns;		/* time from the first to now */
 	__u32 tid;		/* a thread that it happened to, in the initial pid namespace */

@@ -53,7 +53,7 @@ sleep 0.7; kill -TERM $U; wait $U; echo $?`, []string{"got", "3\n"}},
 sed -n 's/.*"chained": \(.*\),/chained \1/p' /run/s | head -n 1; echo 1 >/sys/module/ub/parameters/enabled`, []string{"switched off", "ok", "chained 0"}},
 		{"a program that executes another one", `/t/ub run --kernel=linux --stats-json /run/s --tune eager=1 --tune hot-count=2 -- sh -c 'exec /t/beat 700'
 sed -n 's/.*"chained": \(.*\),/\1/p' /run/s | head -n 1 | grep -q '....' && echo many`, []string{"ok", "many"}},
-		{"children", `/t/ub run --kernel=linux --stats-json /run/s --tune eager=1 --tune hot-count=2 -- sh -c '/t/beat 900; true'
+		{"children", `/t/ub run --kernel=linux --stats-json /run/s --tune eager=1 --tune hot-count=2 -- sh -c '/t/beat 1500; true'
 sed -n 's/.*"chained": \(.*\),/\1/p' /run/s | head -n 1 | grep -q '....' && echo many`, []string{"ok", "many"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -85,7 +85,7 @@ func (s *server) test(t *testing.T, m *machine, prepare string) {
 		compare(t, outcome{normal(want.Output), want.Status, 0}, m.outcome(t, script("exec"), limit))
 		return
 	}
-	got := m.run(t, script(guestPrograms+"/ub run --kernel=linux --stats-json /run/stats.json --"), limit)
+	got := m.run(t, script(guestPrograms+"/ub run --kernel=linux --tune guard=0 --tune min-rate=50 --tune hot-count=16 --stats-json /run/stats.json --"), limit)
 	st := m.stats(t)
 	t.Logf("%v, with bypass %v: %s", want.Took.Round(time.Millisecond), got.Took.Round(time.Millisecond), summary(st))
 	compare(t, outcome{normal(want.Output), want.Status, 0}, outcome{normal(got.Output), got.Status, 0})
