@@ -100,6 +100,10 @@ func (c *crossing) observe(gap uint64) uint64 {
 	if c.n++; c.n == crossingPeriod {
 		c.prev, c.cur, c.n = c.cur, max(gap, 1), 0
 	}
+	return c.least()
+}
+
+func (c *crossing) least() uint64 {
 	if c.prev != 0 && c.prev < c.cur {
 		return c.prev
 	}

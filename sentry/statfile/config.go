@@ -177,7 +177,7 @@ func DefaultConfig() Config {
 		GrowMS:                5,
 		GrowMaxMS:             60,
 		TranslateFirstMS:      10,
-		TranslatePercent:      10,
+		TranslatePercent:      5,
 		TranslateEarlyMS:      250,
 		TranslateLaterPercent: 50,
 		PieceBlocks:           32,
