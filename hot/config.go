@@ -18,6 +18,9 @@ type Config struct {
 	// SampleMin and SampleMax are the mean distances, in passes, of the gaps that are looked at: the first while things
 	// change, the second when they don't. The paper looks at less than every 10th syscall.
 	SampleMin, SampleMax uint32
+	// SampleWithin, in ticks, is how long a thread is not looked at, at most: where passes are long, SampleMax of them are too many to
+	// find a new site soon, and so few samples per second cost nothing.
+	SampleWithin uint64
 	// QuietSamples is how many samples without news it takes to double the distance.
 	QuietSamples uint32
 

@@ -62,6 +62,7 @@ const (
 type rate struct {
 	since  uint64
 	passes uint64
+	pace   uint64 // ticks per pass, in the last period; 0: not known
 }
 
 // ratePeriod is the part of a second over which a rate is taken. Short, so that a thread that wakes up is seen soon.
@@ -75,6 +76,9 @@ func (r *rate) observe(c *Config, now, passes uint64) (busy, known bool) {
 		return false, false
 	}
 	busy = r.passes*c.Second >= c.MinRate*d
+	if r.since != 0 && r.passes != 0 {
+		r.pace = max(1, d/r.passes)
+	}
 	r.since, r.passes = now, 0
 	return busy, true
 }
@@ -96,6 +100,10 @@ func (c *crossing) observe(gap uint64) uint64 {
 	if c.n++; c.n == crossingPeriod {
 		c.prev, c.cur, c.n = c.cur, max(gap, 1), 0
 	}
+	return c.least()
+}
+
+func (c *crossing) least() uint64 {
 	if c.prev != 0 && c.prev < c.cur {
 		return c.prev
 	}

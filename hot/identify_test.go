@@ -131,3 +131,17 @@ func BenchmarkRecord(b *testing.B) {
 		th.Record(now&0xf0, &g, ExitSyscall, now, 4000)
 	}
 }
+
+// The same where most gaps are long, and the new site is a quarter of them.
+func TestNewSiteIsFoundSoonAmongLongGaps(t *testing.T) {
+	for seed := range uint64(20) {
+		s := newSim(testConfig(), seed+1)
+		s.run(2_000*ms, long, slow, long)
+		fresh := step{key: 0x9000, user: 300, btc: 350, in: 300}
+		began := s.now
+		s.run(60*ms, long, slow, fresh, fresh)
+		if at := s.found[fresh.key]; at == 0 || at-began > 50*ms {
+			t.Errorf("seed %d: found after %d ms", seed, int64(at-began)/ms)
+		}
+	}
+}

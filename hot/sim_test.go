@@ -48,10 +48,10 @@ type step struct {
 
 func testConfig() Config {
 	return Config{
-		Controller: true, SampleMin: 16, SampleMax: 512, QuietSamples: 16, MinRate: 2500, Second: 1e9, Short: 8000, MaxCrossing: 20_000,
+		Controller: true, SampleMin: 16, SampleMax: 512, SampleWithin: 2e6, QuietSamples: 16, MinRate: 2500, Second: 1e9, Short: 8000, MaxCrossing: 20_000,
 		MinShort: 16, MinShortPercent: 6, Window: 500e6, WindowPasses: 32, WarmPasses: 8, LongWarm: 20e6, EpochWarm: 300e6, EpochEvery: 30e9, LongPasses: 128, Margin: 8, Floor: 300, Slowdown: 150,
 		MinSamples: 4, MinPairs: 6, MaxPairs: 24, KeepPermille: 20, DropPermille: 100, YieldPercent: 20, MinPayoff: 50, Clip: 50e3, MaxPass: 10e6,
-		Burst: 16, Recheck: 100e6, Grow: 10e6, GrowMax: 60e6, Retry: 500e6, RetryMax: 60e9, RetireAfter: 6, TranslateFirst: 5e6, TranslatePercent: 10, TranslateEarly: 250e6, TranslateLaterPercent: 50, Levels: 3, ExtendPercent: 10,
+		Burst: 16, Recheck: 100e6, Grow: 10e6, GrowMax: 60e6, Retry: 500e6, RetryMax: 60e9, RetireAfter: 6, TranslateFirst: 5e6, TranslatePercent: 5, TranslateEarly: 250e6, TranslateLaterPercent: 50, Levels: 3, ExtendPercent: 10,
 	}
 }
 

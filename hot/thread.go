@@ -126,6 +126,7 @@ func (t *Thread) setFloor(m mode) {
 func (t *Thread) Turn(now uint64) (pair bool) {
 	if busy, known := t.rate.observe(t.c, now, uint64(t.stretch)); known {
 		t.busy = busy
+		t.dist = min(t.dist, t.longest())
 	}
 	switch t.mode {
 	case free:
@@ -369,9 +370,17 @@ func (t *Thread) adapt(news bool) {
 		t.dist, t.quiet = t.c.SampleMin, 0
 		return
 	}
-	if t.quiet++; t.quiet >= t.c.QuietSamples && t.dist < t.c.SampleMax {
-		t.dist, t.quiet = min(2*t.dist, t.c.SampleMax), 0
+	if t.quiet++; t.quiet >= t.c.QuietSamples && t.dist < t.longest() {
+		t.dist, t.quiet = min(2*t.dist, t.longest()), 0
 	}
+}
+
+// longest is the longest mean distance of samples at the thread's present rate.
+func (t *Thread) longest() uint32 {
+	if t.c.SampleWithin == 0 || t.rate.pace == 0 {
+		return t.c.SampleMax
+	}
+	return max(t.c.SampleMin, uint32(min(uint64(t.c.SampleMax), t.c.SampleWithin/t.rate.pace)))
 }
 
 // Settle gives the differences of the pair that has just ended to the gaps and to the group. It needs their lock. growth

@@ -53,7 +53,9 @@ int ub_facts_init(void)
 {
 	u64 efer;
 
-	rdmsrl(MSR_EFER, efer);
+	/* Not rdmsrl(): it has an exception table entry, see ub_code_init(). */
+	if (rdmsrl_safe_on_cpu(raw_smp_processor_id(), MSR_EFER, &efer))
+		return -ENODEV;
 	if (efer & UB_EFER_UAIE) {
 		pr_err("upper address ignore is on: addresses that are not canonical would not fault\n");
 		return -ENODEV;

@@ -11,6 +11,8 @@
 #include "ub.h"
 #include "ub_verify.h"
 
+#define UB_JMP_REL32	0xe9
+
 /* No enrolment gets more of the arena than this. */
 #define UB_MAX_GRANULES	(UB_GRANULES / 2)
 
@@ -157,8 +159,10 @@ static int ub_check(const struct ub_blob *blob, u32 *bad)
 		const struct ub_reloc *r = &blob->relocs[i];
 
 		*bad = i;
+		/* Symbols are reached by jmp rel32 (the verifier decides that). */
 		if (r->sym >= UB_NUM_SYMS || blob->code_len < 4 ||
-		    r->off > blob->code_len - 4 ||
+		    r->off > blob->code_len - 4 || !r->off ||
+		    blob->code[r->off - 1] != UB_JMP_REL32 ||
 		    (i && r->off < blob->relocs[i - 1].off + 4))
 			return -EINVAL;
 	}

@@ -70,7 +70,7 @@ struct ub_enrol {
 	__u64 reserved;
 };
 
-/* A displacement of 4 bytes at off, to be pointed at a symbol (target.Sym). */
+/* The displacement of a jmp rel32, at off, to be pointed at a symbol (target.Sym). */
 struct ub_reloc {
 	__u32 off;
 	__u32 sym;		/* 0 Syscall, 1 Dispatch, 2 Stop */

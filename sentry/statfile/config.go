@@ -18,6 +18,9 @@ type Config struct {
 	SampleEvery uint64
 	// SampleMax is the distance when nothing changes. At 512 a sample costs 0.2 ns per syscall.
 	SampleMax uint64
+	// SampleWithinUS is the longest time in microseconds between two samples on average, where SampleMax syscalls would take
+	// longer: with it a new site that takes a quarter of a thread with long gaps is found within 50 ms. A sample takes 0.1 µs. 0: none.
+	SampleWithinUS uint64
 	// QuietSamples is how many samples without news it takes to double the distance.
 	QuietSamples uint64
 	// MinRate is the least number of syscalls per second of a thread whose sites may become candidates. The paper's
@@ -133,6 +136,7 @@ func DefaultConfig() Config {
 		Patching:              1,
 		SampleEvery:           16,
 		SampleMax:             512,
+		SampleWithinUS:        2000,
 		QuietSamples:          16,
 		MinRate:               2500,
 		ShortGapNS:            8000,
@@ -173,7 +177,7 @@ func DefaultConfig() Config {
 		GrowMS:                5,
 		GrowMaxMS:             60,
 		TranslateFirstMS:      10,
-		TranslatePercent:      10,
+		TranslatePercent:      5,
 		TranslateEarlyMS:      250,
 		TranslateLaterPercent: 50,
 		PieceBlocks:           32,
@@ -189,7 +193,7 @@ func DefaultConfig() Config {
 func (c *Config) fields() []*uint64 {
 	return []*uint64{
 		&c.Bypass, &c.Patching,
-		&c.SampleEvery, &c.SampleMax, &c.QuietSamples, &c.MinRate, &c.ShortGapNS, &c.MaxCrossingNS, &c.MinShort, &c.MinShortPercent, &c.WindowMS,
+		&c.SampleEvery, &c.SampleMax, &c.SampleWithinUS, &c.QuietSamples, &c.MinRate, &c.ShortGapNS, &c.MaxCrossingNS, &c.MinShort, &c.MinShortPercent, &c.WindowMS,
 		&c.MaxPathBlocks, &c.MaxPathInsts, &c.MaxBlobs, &c.MaxBlobBytes,
 		&c.TrialEntries, &c.MinYieldPercent,
 		&c.Controller, &c.WindowPasses, &c.WarmPasses, &c.LongPasses, &c.LongWarmUS, &c.Margin, &c.FloorNS, &c.SlowdownPercent, &c.EpochWarmMS, &c.EpochEveryMS, &c.MinSamples, &c.MinPairs, &c.MaxPairs, &c.KeepPermille, &c.DropPermille,
@@ -209,6 +213,7 @@ func (c Config) Check() error {
 		{"Patching", c.Patching, 0, 1},
 		{"SampleEvery", c.SampleEvery, 1, 1 << 20},
 		{"SampleMax", c.SampleMax, c.SampleEvery, 1 << 20},
+		{"SampleWithinUS", c.SampleWithinUS, 0, 1 << 32},
 		{"QuietSamples", c.QuietSamples, 1, 1 << 20},
 		{"MinRate", c.MinRate, 0, 1 << 32},
 		{"ShortGapNS", c.ShortGapNS, 1, 1 << 32},

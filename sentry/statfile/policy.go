@@ -10,6 +10,7 @@ func (c *Config) Policy(ticksPerMicro uint64) hot.Config {
 		Controller:            c.Controller != 0,
 		SampleMin:             uint32(c.SampleEvery),
 		SampleMax:             uint32(c.SampleMax),
+		SampleWithin:          nsToTicks(c.SampleWithinUS * 1000),
 		QuietSamples:          uint32(c.QuietSamples),
 		MinRate:               c.MinRate,
 		Second:                nsToTicks(1000 * ms),
