@@ -84,12 +84,14 @@ static noinline void ub_stray(void)
  * Counting each syscall of a site that has no code would cost more than all else
  * that it costs to be enrolled. So one in 16 counts for 16. The
  * golden ratio makes the choice: it keeps step with no loop of the program's.
+ * Whoever wants to hear of small numbers gets exact ones.
  */
 #define UB_SAMPLE	16
 
-static bool ub_sampled(u32 n)
+static bool ub_sampled(u32 n, u32 hot)
 {
-	return n * GOLDEN_RATIO_32 < U32_MAX / UB_SAMPLE;
+	return n * GOLDEN_RATIO_32 < U32_MAX / UB_SAMPLE ||
+	       hot < 4 * UB_SAMPLE;
 }
 
 /**
@@ -116,12 +118,15 @@ struct ub_enrolment *ub_want(struct pt_regs *regs)
 	if (unlikely(!READ_ONCE(e->limit)))
 		goto native;
 	if (ub_lookup(e->table[1], regs->ip) == (unsigned long)ub_miss) {
-		if (ub_sampled(hooks)) {
+		u32 hot = READ_ONCE(e->hot);
+
+		if (ub_sampled(hooks, hot)) {
 			if (unlikely(ub_has_rseq_cs()))
 				ub_rseq_found(e);
 			else
 				ub_event(e, UB_EV_HOT, regs->orig_ax, regs->ip,
-					 regs->sp, UB_SAMPLE);
+					 regs->sp, hot < 4 * UB_SAMPLE ?
+					 1 : UB_SAMPLE);
 		}
 		goto native;
 	}
