@@ -249,6 +249,9 @@ func safe(in *install) error {
 	for _, r := range in.relocs {
 		b.Relocs = append(b.Relocs, btc.Reloc{Off: r.off, Sym: target.Sym(r.sym)})
 	}
+	for _, f := range in.faults {
+		b.Faults = append(b.Faults, btc.Fault{Off: f.off})
+	}
 	return check(b, in)
 }
 
