@@ -30,11 +30,11 @@ func (b *Budget) Allows(c *Config) bool {
 }
 
 // Crossing is what a short gap of the thread has taken of late without bypass, in ticks: the mean, since that is what
-// translation can save; but at most twice the least, since on a busy machine the rest is waiting for a processor, which translation would
-// take away. It is 0 if the thread makes few syscalls.
+// translation can save; but not much more than the least, since on a busy machine the rest is waiting for a processor, which
+// translation would take away. One that has to wake the other side takes some µs of that. It is 0 if the thread makes few syscalls.
 func (t *Thread) Crossing() uint64 {
 	if !t.busy {
 		return 0
 	}
-	return min(t.cross.mean, 2*t.cross.least())
+	return min(t.cross.mean, 2*t.cross.least()+t.c.Short/2)
 }
