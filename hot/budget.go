@@ -6,14 +6,15 @@ import "sync/atomic"
 // that is; so it is paid from what crossings have cost the program so far, as one buys skis once their rent has come to
 // the price. A program that lives for tenths of a second then loses a small part of its crossings' time to translation, and one that
 // lives for long loses next to nothing before it gains. One that has crossed for long will, as far as anybody can tell, go on for
-// as long again: it may pay more.
+// as long again: it may pay more. What translation has saved counts as well: a program that gains can afford to gain more, and a new phase
+// of it must not wait until it has lost enough.
 //
 // The zero Budget is ready. Lost may be called from any thread, the rest from the translating one.
 type Budget struct {
 	lost, spent atomic.Uint64
 }
 
-// Lost adds n crossings of so many ticks each.
+// Lost adds n crossings of so many ticks each, or n that bypass has saved.
 func (b *Budget) Lost(n, crossing uint64) { b.lost.Add(n * crossing) }
 
 // Spend adds what a translation took.
