@@ -279,6 +279,7 @@ func (t *Thread) Record(key uint64, g *Gap, exit Exit, began, took uint64) Verdi
 				v, _ = t.identify(e, began, took)
 			} else {
 				e.count(took)
+				t.limit(took) // what crossings take is known anew
 			}
 		} else if gate < GateTrial || exit != ExitNative {
 			e.active.add(t.c, took, exit)

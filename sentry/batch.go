@@ -105,7 +105,7 @@ func (e *engine) servedLocked(r request) {
 	}
 }
 
-// crossed adds n crossings of a thread to what translation may take a part of.
+// crossed adds n crossings of a thread, made or saved, to what translation may take a part of.
 func (e *engine) crossed(n, crossing uint64) {
 	e.budget.Lost(n, crossing)
 	if e.waiting.Load() && e.budget.Allows(&e.policy) {

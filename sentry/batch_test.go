@@ -119,3 +119,18 @@ func TestPathWithoutRoomIsContinued(t *testing.T) {
 		t.Errorf("what is there is not left out, or the limits are %+v", o.limits)
 	}
 }
+
+// What is bypassed pays for further translations: a program that gains does not wait for its next phase to lose.
+func TestBypassedCallsPayForTranslation(t *testing.T) {
+	k := newClocked(t)
+	k.e.policy.TranslateFirst = 0
+	k.pass(100)
+	k.want("before", hot.Kept)
+	k.e.budget.Spend(100 * clockedMS)
+	for range 10 {
+		k.pass(100)
+	}
+	if !k.e.budget.Allows(&k.e.policy) {
+		t.Errorf("a second of bypassed calls does not pay for 100 ms of translation; a crossing counts as %d", k.c.ident.Crossing())
+	}
+}

@@ -402,7 +402,7 @@ var localCounters = [numLocal]statfile.Counter{
 // flush adds what the context has counted to the shared counters and to the sites, and has the engine judge these.
 func (c *threadContext) flush() {
 	c.writeThread()
-	if n := c.n[nNative]; n != 0 {
+	if n := c.n[nNative] + c.n[nBypassed]; n != 0 {
 		c.p.engine.crossed(uint64(n), c.ident.Crossing())
 	}
 	ctr := c.p.counters
