@@ -89,6 +89,7 @@ func (d *Device) install(in *install) (uint64, error) {
 	if err != nil {
 		return 0, &InstallError{Errno: err.(unix.Errno), Rule: a.rule, Off: a.off}
 	}
+	in.base = a.base
 	return a.id, nil
 }
 

@@ -19,6 +19,8 @@ type install struct {
 	dirty   []abiDirty
 	ranges  []abiRange
 	source  []byte
+
+	base uint64 // out: where the module has put the code
 }
 
 // newInstall converts b, with those of its entries that want accepts. source has the bytes of b.Source, one after another.

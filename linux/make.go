@@ -150,22 +150,23 @@ const (
 
 // check has package sfi verify the blob. What it refuses is not even given to the module.
 func check(b *btc.Blob, in *install) error {
-	env := sfi.Env{Vec: b.Vec, Kernel: target.Linux, Faults: b.FaultOffsets()}
-	for i := range env.Syms {
-		env.Syms[i] = checkSyms + 64*uint64(i)
-	}
+	return checkAt(b, in, checkBase, [target.NumSyms]uint64{checkSyms, checkSyms + 64, checkSyms + 128})
+}
+
+func checkAt(b *btc.Blob, in *install, base uint64, syms [target.NumSyms]uint64) error {
+	env := sfi.Env{Syms: syms, Vec: b.Vec, Kernel: target.Linux, Faults: b.FaultOffsets()}
 	code := slices.Clone(b.Code)
 	for _, r := range b.Relocs {
 		if uint64(r.Off)+4 > uint64(len(code)) || int(r.Sym) >= len(env.Syms) {
 			return fmt.Errorf("relocation %v at %#x is not inside the blob of %#x bytes", r.Sym, r.Off, len(code))
 		}
-		binary.LittleEndian.PutUint32(code[r.Off:], uint32(env.Syms[r.Sym]-(checkBase+uint64(r.Off)+4)))
+		binary.LittleEndian.PutUint32(code[r.Off:], uint32(env.Syms[r.Sym]-(base+uint64(r.Off)+4)))
 	}
 	offs := make([]uint32, len(in.entries))
 	for i, e := range in.entries {
 		offs[i] = e.off
 	}
-	return sfi.Verify(code, checkBase, offs, env)
+	return sfi.Verify(code, base, offs, env)
 }
 
 // revoke takes a blob back. Its entries are gone then, but those that others have taken over.
