@@ -11,15 +11,12 @@
  */
 #include <linux/context_tracking.h>
 #include <linux/entry-kvm.h>
-#include <linux/hash.h>
 #include <linux/kvm_host.h>
 #include <linux/nospec.h>
 #include <linux/ptrace.h>
 #include <linux/static_call.h>
-#include <linux/uaccess.h>
 #include <asm/fpu/api.h>
 #include <asm/fsgsbase.h>
-#include <asm/prctl.h>
 #include <asm/processor.h>
 #include <asm/syscall.h>
 
@@ -177,18 +174,22 @@ static noinline unsigned long ub_end(struct ub_block *b, int why)
 	return 0;
 }
 
-/* The way into code that uses vector registers, or out of the chain. */
+/* ub_next() for code that uses vector registers. */
 static noinline unsigned long ub_next_vector(struct ub_block *b)
 {
 	unsigned long native = ub_lookup(b->e->table[1], b->regs->ip);
 
-	if (native == (unsigned long)ub_miss)
+	if (native == (unsigned long)ub_miss) {
+		WRITE_ONCE(b->inside, 0);
 		return 0;
+	}
 	fpregs_lock();
 	if (test_thread_flag(TIF_NEED_FPU_LOAD))
 		switch_fpu_return();
 	b->fpu = true;
 	b->table = b->e->table[1];
+	b->entries++;
+	pagefault_disable();
 	return native;
 }
 
@@ -213,13 +214,8 @@ static __always_inline unsigned long ub_next(struct ub_block *b)
 
 	WRITE_ONCE(b->inside, READ_ONCE(e->epoch));
 	native = ub_lookup(e->table[0], b->regs->ip);
-	if (unlikely(native == (unsigned long)ub_miss)) {
-		native = ub_next_vector(b);
-		if (!native) {
-			WRITE_ONCE(b->inside, 0);
-			return 0;
-		}
-	}
+	if (unlikely(native == (unsigned long)ub_miss))
+		return ub_next_vector(b);
 	b->entries++;
 	pagefault_disable();
 	return native;
@@ -273,136 +269,6 @@ static __always_inline unsigned long ub_after(struct ub_block *b, long ret)
 	if (unlikely(!native))
 		return ub_end(b, UB_END_NO_ENTRY);
 	return native;
-}
-
-/*
- * Whether rseq critical sections are in use. In translated code they would not
- * be aborted. User space need not reset the pointer at the end of one, so whoever
- * uses them between syscalls is found out before anything is translated.
- */
-static noinline bool ub_has_rseq_cs(void)
-{
-#ifdef CONFIG_RSEQ
-	struct rseq __user *rseq = current->rseq;
-	u64 cs;
-
-	if (rseq && !copy_from_user_nofault(&cs, &rseq->rseq_cs, sizeof(cs)))
-		return cs != 0;
-#endif
-	return false;
-}
-
-static void ub_rseq_found(struct ub_enrolment *e)
-{
-	if (READ_ONCE(e->rseq))
-		return;
-	WRITE_ONCE(e->rseq, true);
-	WRITE_ONCE(e->limit, 0);
-	ub_event_note(e, &e->rseq_due);
-}
-
-/* The flags with which a program may be in translated code. */
-#define UB_FLAGS_OK (UB_FLAGS | UB_FLAG_RF | X86_EFLAGS_FIXED | \
-		     X86_EFLAGS_IF | X86_EFLAGS_ID)
-
-/* Whether this thread's syscalls must be done natively, now. */
-static bool ub_must_be_native(const struct pt_regs *regs)
-{
-	struct thread_info *ti = current_thread_info();
-
-	/* Seccomp, audit, system call tracing, user dispatch. */
-	if (READ_ONCE(ti->syscall_work) & UB_WORK)
-		return true;
-	/* Instructions that trap in user mode would not in translated code. */
-	if (READ_ONCE(ti->flags) & (_TIF_SINGLESTEP | _TIF_BLOCKSTEP |
-				    _TIF_FORCED_TF | _TIF_NOTSC |
-				    _TIF_NOCPUID | _TIF_ADDR32))
-		return true;
-	/* A debugger may look, and write to code; breakpoints in registers. */
-	if (current->ptrace || current->thread.ptrace_dr7)
-		return true;
-#ifdef CONFIG_X86_USER_SHADOW_STACK	/* since 6.6 */
-	/* Translated calls and returns do not use it. */
-	if (current->thread.features & ARCH_SHSTK_SHSTK)
-		return true;
-#endif
-	/* Single steps, direction, alignment checks. */
-	return regs->flags & ~UB_FLAGS_OK || regs->cs != __USER_CS ||
-	       (unsigned int)regs->orig_ax >= NR_syscalls;
-}
-
-/* A thread with our bit that is not of an enrolled process: it has it from its parent. */
-static noinline void ub_stray(void)
-{
-	struct ub_enrolment *e;
-
-	clear_bit(UB_WORK_BIT, &current_thread_info()->syscall_work);
-	/* Pairs with ub_mark_threads(), which comes after the enrolment is found. */
-	smp_mb__after_atomic();
-	e = ub_find(current->mm);
-	if (e && e->tgid == task_tgid(current))
-		set_bit(UB_WORK_BIT, &current_thread_info()->syscall_work);
-}
-
-/*
- * Counting each syscall of a site that has no code would cost more than all else
- * that it costs to be enrolled. So one in 16 counts for 16. The
- * golden ratio makes the choice: it keeps step with no loop of the program's.
- */
-#define UB_SAMPLE	16
-
-static bool ub_sampled(u32 n)
-{
-	return n * GOLDEN_RATIO_32 < U32_MAX / UB_SAMPLE;
-}
-
-/**
- * ub_want() - decide whether a chain begins with a syscall
- * @regs: the syscall, not yet executed; it came from user mode
- *
- * Called by ub_tramp for threads of enrolled processes.
- *
- * Return: the enrolment, with a reference, or NULL for native execution.
- */
-struct ub_enrolment *ub_want(struct pt_regs *regs)
-{
-	struct ub_enrolment *e;
-	u64 hooks;
-
-	/* As good as rcu_read_lock(), and two instructions. */
-	preempt_disable();
-	e = ub_find(current->mm);
-	if (unlikely(!e || e->tgid != task_tgid(current))) {
-		ub_stray();
-		goto native;
-	}
-	hooks = this_cpu_inc_return(e->counts->hooks);
-	if (unlikely(!READ_ONCE(e->limit)))
-		goto native;
-	if (ub_lookup(e->table[1], regs->ip) == (unsigned long)ub_miss) {
-		if (ub_sampled(hooks)) {
-			if (unlikely(ub_has_rseq_cs()))
-				ub_rseq_found(e);
-			else
-				ub_event(e, UB_EV_HOT, regs->orig_ax, regs->ip,
-					 regs->sp, UB_SAMPLE);
-		}
-		goto native;
-	}
-	if (unlikely(ub_must_be_native(regs)))
-		goto native;
-	if (!(this_cpu_inc_return(e->counts->chains) & 15) &&
-	    unlikely(ub_has_rseq_cs())) {
-		ub_rseq_found(e);
-		goto native;
-	}
-	if (unlikely(!percpu_ref_tryget_live(&e->ref)))
-		goto native;
-	preempt_enable();
-	return e;
-native:
-	preempt_enable();
-	return NULL;
 }
 
 /**
@@ -580,6 +446,19 @@ unsigned long ub_left(struct ub_block *b, unsigned int why)
 	return ub_end(b, UB_END_EXIT);
 }
 
+/* Has the program execute its syscall instruction itself. */
+static noinline unsigned long ub_undo(struct ub_block *b, int why)
+{
+	struct pt_regs *regs = b->regs;
+
+	regs->ip -= 2;
+	regs->ax = regs->orig_ax;
+	regs->cx = b->rcx;
+	regs->r11 = b->r11;
+	regs->orig_ax = -1;
+	return ub_end(b, why);
+}
+
 /**
  * ub_step() - translated code has reached a syscall
  * @b: the block; pt_regs is what the kernel's entry code makes it
@@ -589,27 +468,18 @@ unsigned long ub_left(struct ub_block *b, unsigned int why)
 unsigned long ub_step(struct ub_block *b)
 {
 	struct pt_regs *regs = b->regs;
-	unsigned int nr = regs->orig_ax;
+	u32 nr = regs->orig_ax;
 
 	ub_out(b);
 	WRITE_ONCE(b->inside, 0);
-	/*
-	 * Somebody may have begun to trace this thread meanwhile. Then, as for
-	 * what is never chained, the program executes the instruction itself.
-	 */
+	if (unlikely(nr >= UB_NR_MAX))
+		return ub_undo(b, UB_END_NEVER);
 	nr = array_index_nospec(nr, UB_NR_MAX);
-	if (unlikely(nr != (u32)regs->orig_ax || !test_bit(nr, ub_chainable) ||
-		     READ_ONCE(current_thread_info()->syscall_work) & UB_WORK)) {
-		bool never = nr != (u32)regs->orig_ax ||
-			     !test_bit(nr, ub_chainable);
-
-		regs->ip -= 2;
-		regs->ax = regs->orig_ax;
-		regs->cx = b->rcx;
-		regs->r11 = b->r11;
-		regs->orig_ax = -1;
-		return ub_end(b, never ? UB_END_NEVER : UB_END_WORK);
-	}
+	if (unlikely(!test_bit(nr, ub_chainable)))
+		return ub_undo(b, UB_END_NEVER);
+	/* Somebody may have begun to trace this thread meanwhile. */
+	if (unlikely(READ_ONCE(current_thread_info()->syscall_work) & UB_WORK))
+		return ub_undo(b, UB_END_WORK);
 #ifdef X86_FEATURE_FRED		/* since 6.9: there these registers stay */
 	if (cpu_feature_enabled(X86_FEATURE_FRED)) {
 		regs->cx = b->rcx;

@@ -23,7 +23,8 @@
 #define UB_ENOSYS	-38
 
 /* From 6.2 to 6.14 the current task is a member of pcpu_hot, the first one. */
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 2, 0)
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 2, 0) && \
+	LINUX_VERSION_CODE < KERNEL_VERSION(6, 15, 0)
 #define CURRENT_TASK	PER_CPU_VAR(pcpu_hot)
 #else
 #define CURRENT_TASK	PER_CPU_VAR(current_task)
@@ -159,9 +160,10 @@ STACK_FRAME_NON_STANDARD ub_enter
 
 /*
  * LEAVE goes back to ub_run. Translated code has run in kernel mode, with
- * branches of the program's choice. What the kernel's entry code does, on processors that need it, so that such
- * history does not direct its own speculation, is done here too, before the first
- * indirect branch or return. Kernels that have x64_sys_call have both macros.
+ * branches of the program's choice. What the kernel's entry code does, on
+ * processors that need it, so that such history does not direct its own
+ * speculation, is done here too, before the first indirect branch or return.
+ * Kernels that have x64_sys_call have both macros.
  */
 .macro LEAVE to
 	CLEAR_BRANCH_HISTORY

@@ -35,7 +35,7 @@ static bool ub_split_lock(void)
 	return on;
 }
 
-#define UB_EFER_UAIE	(1ull << 20)	/* AMD: upper address ignore */
+#define UB_EFER_UAIE	BIT_ULL(20)	/* AMD: upper address ignore */
 
 /*
  * PDEP with this mask leaves user addresses as they are and moves the bits above

@@ -182,7 +182,7 @@ struct ub_control {
 	__u32 size;
 	__u32 set;		/* UB_SET_... */
 	__u32 enabled;		/* 0: the process runs natively, blobs are kept */
-	__u32 hot;		/* native syscalls of a site (sampled) that make an event */
+	__u32 hot;		/* native syscalls of a site that make an event; sampled from 64 on */
 	__u32 miss;		/* misses, faults, stops of one place that make one */
 	__u32 max_chain;	/* syscalls after which the thread goes back to user mode */
 };
@@ -222,7 +222,7 @@ struct ub_stats {
  * gives 0 and poll says EPOLLHUP. There is at most one record for a place and
  * type at a time: it collects what happens until it is read.
  */
-#define UB_EV_HOT	1	/* a syscall returned natively to rip, about count times; nr */
+#define UB_EV_HOT	1	/* a syscall returned natively to rip, count times; nr */
 #define UB_EV_MISS	2	/* from, a native address, wanted to go on at rip */
 #define UB_EV_FAULT	3	/* the instruction at rip faulted in translated code; nr: kind */
 #define UB_EV_STOP	4	/* translated code ended before rip */
