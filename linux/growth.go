@@ -50,6 +50,7 @@ type site struct {
 	blob     *blob    // for Live
 	extended int      // times that a target missed from its path was added
 	shift    uint     // path limits are divided by 1<<shift
+	vectors  bool     // vector instructions of the path are executed, not only in what is never reached
 	setbacks int      // each doubles the time until the next attempt
 	retryAt  time.Time
 

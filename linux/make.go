@@ -17,12 +17,12 @@ import (
 )
 
 // translator makes the blob of the path of some entries: pure, from the program's bytes.
-type translator func(entries []uint64, r path.CodeReader, h path.Hints, st path.Stacks, l path.Limits) (*btc.Blob, error)
+type translator func(entries []uint64, r path.CodeReader, h path.Hints, st path.Stacks, l path.Limits, vectors bool) (*btc.Blob, error)
 
 // translateFor returns the translator for machines with vector level v.
 func translateFor(v target.Vec) translator {
-	o := btc.Options{Kernel: target.Linux, NoVectors: v < target.VecAVX, NoAVX512: v < target.VecAVX512}
-	return func(entries []uint64, r path.CodeReader, h path.Hints, st path.Stacks, l path.Limits) (*btc.Blob, error) {
+	return func(entries []uint64, r path.CodeReader, h path.Hints, st path.Stacks, l path.Limits, vectors bool) (*btc.Blob, error) {
+		o := btc.Options{Kernel: target.Linux, NoVectors: v < target.VecAVX || !vectors, NoAVX512: v < target.VecAVX512}
 		p, err := path.DiscoverWith(entries, r, h, st, l)
 		if err != nil {
 			return nil, err
@@ -90,7 +90,7 @@ func (s *Session) try(root *site, entries []uint64) error {
 		}
 	}
 	s.counts.Translations++
-	b, err := s.plan(entries, r, hints, stacks, root.limits(&s.config))
+	b, err := s.plan(entries, r, hints, stacks, root.limits(&s.config), root.vectors)
 	if err != nil {
 		return err
 	}
@@ -131,14 +131,14 @@ func (s *Session) try(root *site, entries []uint64) error {
 
 // plan makes a blob. A panic is taken for a failure: a mistake in the translator costs the site its bypass. What it has
 // made does not matter then, and what it makes is verified anyhow.
-func (s *Session) plan(entries []uint64, r path.CodeReader, h path.Hints, st path.Stacks, l path.Limits) (b *btc.Blob, err error) {
+func (s *Session) plan(entries []uint64, r path.CodeReader, h path.Hints, st path.Stacks, l path.Limits, vectors bool) (b *btc.Blob, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			b, err = nil, fmt.Errorf("BUG in the translator: %v", v)
 			s.log.Warn("BUG in the translator", "entries", fmt.Sprintf("%#x", entries), "panic", v, "stack", string(debug.Stack()))
 		}
 	}()
-	return s.translate(entries, r, h, st, l)
+	return s.translate(entries, r, h, st, l, vectors)
 }
 
 // Where check pretends that the code lies, and the places it may jump to. The module decides where it really does, and

@@ -189,10 +189,16 @@ func (s *Session) event(e *Event) {
 	case EventMiss:
 		s.missed(e)
 	case EventFault, EventStop:
-		if b := s.owner(e.RIP); b != nil {
-			b.exits += e.Count
-			b.root.exits += e.Count
+		b := s.owner(e.RIP)
+		if b == nil {
+			return
 		}
+		if e.Type == EventStop && !b.root.vectors {
+			s.stopped(b.root)
+			return
+		}
+		b.exits += e.Count
+		b.root.exits += e.Count
 	case EventRseq:
 		s.log.Info("the program has restartable sequences of its own: it runs natively", "pid", s.pid)
 	case EventInvalid:
@@ -224,6 +230,9 @@ func (s *Session) hot(e *Event) {
 		return
 	}
 	t.stack = s.stack(e.From)
+	if t.state == Refused && !t.vectors {
+		t.vectors = true // its first instruction may be one
+	}
 	s.enqueue(request{s: t})
 }
 
@@ -243,6 +252,13 @@ func (s *Session) stack(sp uint64) []uint64 {
 		out[i] = binary.LittleEndian.Uint64(b[8*i:])
 	}
 	return out
+}
+
+// stopped has a path made anew with vector instructions, at the first of which it ended so far. Code without them is cheaper
+// to enter: with them, vector registers are locked each time. In most paths they are only in what follows the loop.
+func (s *Session) stopped(root *site) {
+	root.vectors = true
+	s.enqueue(request{s: root})
 }
 
 // missed takes note of a transfer to an address that is no entry.

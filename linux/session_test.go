@@ -309,7 +309,7 @@ func TestRetired(t *testing.T) {
 	w.feed(hotEvent(behind, 64))
 	w.judge()
 	w.d.stats = Stats{Entries: 10000, ExitSyscall: 9000}
-	w.feed(Event{Type: EventStop, RIP: behind, Count: 1000})
+	w.feed(Event{Type: EventFault, RIP: behind, Count: 1000})
 	w.judge()
 	if w.sites[behind].state != Live {
 		t.Fatal("code that pays was given up")
@@ -322,6 +322,29 @@ func TestRetired(t *testing.T) {
 	}
 	if st := w.Status(); len(st.Sites) != 1 || st.Sites[0].State != Retired || st.Counts.Retired != 1 {
 		t.Errorf("%+v", st)
+	}
+}
+
+// TestVectors has a path made with vector instructions only when the program comes to one.
+func TestVectors(t *testing.T) {
+	w := newWorld(t)
+	m := program()
+	copy(m.code[9:], []byte{0x66, 0x0f, 0xef, 0xc0, 0xeb, 0xf1}) // pxor xmm0, xmm0; jmp base
+	w.memory = m
+	w.feed(hotEvent(behind, 64))
+	if w.d.last.vec != 0 {
+		t.Fatalf("vector level %d", w.d.last.vec)
+	}
+	w.feed(Event{Type: EventStop, RIP: base + 9, Count: 1})
+	if w.d.last.vec != 1 || len(w.d.taken) != 1 || w.sites[behind].exits != 0 {
+		t.Errorf("vector level %d, %d blobs", w.d.last.vec, len(w.d.taken))
+	}
+	// Whoever begins with one.
+	w.feed(hotEvent(base+9, 64))
+	w.clock = w.clock.Add(time.Hour)
+	w.feed(Event{Type: EventInvalid, RIP: w.blobs[0].id}, hotEvent(base+9, 64))
+	if s := w.sites[base+9]; s.state != Live {
+		t.Errorf("%+v", s)
 	}
 }
 
