@@ -409,7 +409,7 @@ func TestDeviceLimits(t *testing.T) {
 		in.source = make([]byte, 16)
 	})
 	bad("a range backwards", unix.EINVAL, func(in *install) { in.ranges[0].start, in.ranges[0].end = in.ranges[0].end, in.ranges[0].start })
-	bad("an entry outside", unix.ENOEXEC, func(in *install) { in.entries[0].off = uint32(len(in.code)) })
+	bad("an entry outside", unix.EINVAL, func(in *install) { in.entries[0].off = uint32(len(in.code)) })
 	version, err := v.dev.Version()
 	if err != nil {
 		t.Fatal(err)
