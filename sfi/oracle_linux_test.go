@@ -15,7 +15,7 @@ const (
 	hole        = 2 << 20 // at the end of the address space
 	guardHole   = 8 << 40 // where the kernel's half begins
 	walkDown    = 512
-	kernelHalf  = 0xffff << 48 | 1<<47
+	kernelHalf  = 0xffff<<48 | 1<<47
 )
 
 func (o *oracle) linux() bool { return o.env.Kernel == target.Linux }

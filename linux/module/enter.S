@@ -93,6 +93,12 @@ SYM_FUNC_START(ub_run)
 	xor	%r14d, %r14d
 	test	%rax, %rax
 	jz	3f
+	/*
+	 * Translated code loads its masks from the block. A load that ran ahead of
+	 * the store there, in a block that is new, would take what the stack held
+	 * before for the mask (docs/sfi.md). Behind this, all stores have addresses.
+	 */
+	lfence
 1:	UNWIND_HINT_SAVE
 	call	ub_enter
 .Lsyscall:

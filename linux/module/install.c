@@ -222,10 +222,18 @@ static int ub_verify_blob(struct ub_blob *blob, struct ub_install *arg)
 		env.nfaults = blob->nfaults;
 		ret = ub_verify(blob->code, blob->code_len, entries,
 				blob->nentries, &env, space, size, &res);
+		/* Else what is accepted would depend on where the code lies. */
+		for (i = 0; i < blob->nrelocs && !ret; i++)
+			if (!ub_verify_starts(space, blob->relocs[i].off - 1)) {
+				arg->off = i;
+				ret = -EBADMSG;
+			}
 	}
 	kvfree(faults);
 	kvfree(entries);
 	kvfree(space);
+	if (ret == -EBADMSG)
+		return -EINVAL;	/* a relocation that is no jump's */
 	if (ret == -EINVAL) {
 		arg->rule = res.rule;
 		arg->off = res.off;

@@ -276,3 +276,10 @@ int ub_verify(const u8 *code, u32 len, const u32 *entries, u32 nentries,
 		return -EINVAL;
 	return 0;
 }
+
+int ub_verify_starts(const void *workspace, u32 off)
+{
+	const struct ub_verifier *v = workspace;
+
+	return off < v->len && v->at[off] != UB_NO_INST;
+}

@@ -103,4 +103,11 @@ int ub_verify(const u8 *code, u32 len, const u32 *entries, u32 nentries,
 	      const struct ub_verify_env *env, void *workspace, size_t size,
 	      struct ub_verify_result *res);
 
+/**
+ * ub_verify_starts() - whether an instruction starts somewhere
+ * @workspace: as ub_verify() has left it when it accepted a blob
+ * @off: offset in that blob
+ */
+int ub_verify_starts(const void *workspace, u32 off);
+
 #endif
