@@ -4,7 +4,15 @@ import "ub/target"
 
 // checkControl checks entries and jumps, and marks where basic blocks start. complete is whether insts covers the code.
 func (v *verifier) checkControl(complete bool, entries []uint32) (stop bool) {
+	// Behind where decoding has failed, which is refused already, nothing is known, and nothing to be said.
+	unread := func(t int64) bool {
+		n := len(v.insts)
+		return !complete && t < int64(len(v.code)) && (n == 0 || t >= int64(v.insts[n-1].off)+int64(v.insts[n-1].len))
+	}
 	for _, e := range entries {
+		if unread(int64(e)) {
+			continue
+		}
 		if int64(e) >= int64(len(v.code)) || v.at[e] < 0 {
 			if v.fail(refuse(e, RuleEntry, "an entry that is not the start of an instruction")) {
 				return true
@@ -25,6 +33,9 @@ func (v *verifier) checkControl(complete bool, entries []uint32) (stop bool) {
 			continue
 		}
 		v.markLeader(i + 1)
+		if unread(in.target) {
+			continue
+		}
 		if t, err := v.checkJump(in); t >= 0 {
 			v.markLeader(t)
 		} else if v.fail(err) {
