@@ -60,7 +60,7 @@ var cPrograms = []program{
 	{cmd: "processes vforks", min: 500},
 	{cmd: "processes execs 10", min: 0},
 	{cmd: "processes endings", min: 500, core: true},
-	{cmd: "processes clones", min: 500},
+	{cmd: "processes clones", min: 100},
 	{cmd: "processes threads", min: 5000},
 	{cmd: "seccomp errno", min: 0, core: true},
 	// These are over, or filtered, before anything is translated; "third" is the one whose filter strikes in a chain.
