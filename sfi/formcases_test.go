@@ -75,12 +75,13 @@ func appendFormLines(t testing.TB, lines []formLine, file, text string, group in
 
 func formCases(t testing.TB) (cases []*testCase) {
 	prologue := unhex(formPrologue)
+	z, err := newZydis()
 	for _, l := range formLines(t) {
 		c := &testCase{name: fmt.Sprintf("%x", l.code), where: l.line, want: l.want, base: testBase, entries: []uint32{0}, vec: testEnv.Vec}
 		if l.want != "ok" {
 			c.want = fmt.Sprintf("%s %+#x", l.want, len(prologue))
 		}
-		if z, err := loadZydis(); l.want == "system" && err == nil && z.decode(l.code) && z.allowed() {
+		if l.want == "system" && err == nil && z.decode(l.code) && z.allowed() {
 			c.name += " (strict)" // an odd encoding, refused by the line for the rest of the opcode
 		}
 		if l.want == "truncated" {

@@ -214,7 +214,7 @@ func TestClobber(t *testing.T) {
 // differences between Verify and Explain.
 func FuzzVerify(f *testing.F) {
 	addSeeds(f)
-	z, _ := loadZydis()
+	z, _ := newZydis()
 	f.Fuzz(func(t *testing.T, code []byte, entry uint16, linux bool) {
 		if len(code) > 4096 {
 			return

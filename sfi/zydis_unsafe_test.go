@@ -77,6 +77,8 @@ const (
 )
 
 type zydis struct {
+	names map[zName]string // what constants are called, as far as has been asked
+
 	lib                                   uintptr
 	decodeFull, mnemonicString, formatIns uintptr
 	isaSetString, registerString          uintptr
@@ -121,12 +123,22 @@ var loadZydis = sync.OnceValues(func() (*zydis, error) {
 // needZydis returns a decoder of the test's own, and skips the test where the library is missing.
 func needZydis(t testing.TB) *zydis {
 	t.Helper()
-	z, err := loadZydis()
+	z, err := newZydis()
 	if err != nil {
 		t.Skipf("libZydis 4.0 (Debian: libzydis-dev) is needed to check the verifier against a second decoder: %v", err)
 	}
+	return z
+}
+
+// newZydis returns a decoder of the caller's own: tests run beside each other.
+func newZydis() (*zydis, error) {
+	z, err := loadZydis()
+	if err != nil {
+		return nil, err
+	}
 	own := *z
-	return &own
+	own.names = map[zName]string{}
+	return &own, nil
 }
 
 // decode fills z.inst and z.ops, and tells whether there is an instruction.
@@ -156,12 +168,10 @@ type zName struct {
 	value    uint32
 }
 
-var zNames = map[zName]string{}
-
 // constant calls a function that names a constant.
 func (z *zydis) constant(function uintptr, value uint32) string {
 	m := zName{function, value}
-	if s, ok := zNames[m]; ok {
+	if s, ok := z.names[m]; ok {
 		return s
 	}
 	p, _, _ := purego.SyscallN(function, uintptr(value))
@@ -171,8 +181,8 @@ func (z *zydis) constant(function uintptr, value uint32) string {
 	for *(*byte)(unsafe.Add(base, n)) != 0 {
 		n++
 	}
-	zNames[m] = string(unsafe.Slice((*byte)(base), n))
-	return zNames[m]
+	z.names[m] = string(unsafe.Slice((*byte)(base), n))
+	return z.names[m]
 }
 
 // format prints the instruction decoded last as if it were at addr.
