@@ -14,7 +14,7 @@ help: ## List the targets
 deps: ## Install the Debian packages that are missing (root)
 	@scripts/deps.sh
 
-# Without them the tests in virtual machines are skipped, saying so.
+# `make test` needs them; `go test ./...` skips the tests in virtual machines without them, saying so.
 kernels: deps ## Fetch the kernels for tests in virtual machines, where they are missing (root)
 	@scripts/kernels.sh
 
@@ -27,9 +27,8 @@ lint: deps ## Check formatting and run go vet
 	if [ -n "$$bad" ]; then echo "not formatted (run gofmt -w):" $$bad >&2; exit 1; fi
 	$(GO) vet ./...
 
-test: build lint ## Build, check, and run all tests, end-to-end ones included (root)
-	-@scripts/kernels.sh
-	UB_RUNSC=$(CURDIR)/bin/runsc-ub $(GO) test -timeout 20m ./...
+test: build lint kernels ## Build, check, and run all tests, end-to-end ones included (root)
+	UB_RUNSC=$(CURDIR)/bin/runsc-ub UB_GUESTS=required $(GO) test -timeout 20m ./...
 
 demo: build ## Programs with and without bypass, side by side (root, under two minutes)
 	@bin/ub-bench demo

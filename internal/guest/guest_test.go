@@ -10,6 +10,9 @@ import (
 // TestGuest is the tell-tale: if it fails, it is not the module's fault.
 func TestGuest(t *testing.T) {
 	if err := Supported(); err != nil {
+		if Required() {
+			t.Fatal(err)
+		}
 		t.Skip(err)
 	}
 	for _, series := range Series {

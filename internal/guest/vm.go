@@ -82,6 +82,9 @@ func Supported() error {
 	return nil
 }
 
+// Required tells whether a test without guests is a failure, not one to skip: `make test` fetches what they need, so there it is.
+func Required() bool { return os.Getenv("UB_GUESTS") == "required" }
+
 const qemu = "qemu-system-x86_64"
 
 // kvmWorks tries to make a virtual machine. There are forms of KVM without the processor's help: they run only kernels

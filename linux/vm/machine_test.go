@@ -25,6 +25,9 @@ type machine struct {
 func newMachine(t *testing.T, series string, cpus int, words string) *machine {
 	t.Helper()
 	if err := guest.Supported(); err != nil {
+		if guest.Required() {
+			t.Fatal(err)
+		}
 		t.Skip(err)
 	}
 	m := &machine{series: series, cpus: cpus, append: words}
