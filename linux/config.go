@@ -3,6 +3,7 @@ package linux
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -61,46 +62,35 @@ func DefaultConfig() Config {
 // Tune sets a parameter, as NAME=NUMBER.
 func (c *Config) Tune(s string) error {
 	name, value, ok := strings.Cut(s, "=")
-	var v uint64
-	if ok {
-		if _, err := fmt.Sscanf(value+"\n", "%d\n", &v); err != nil {
-			return fmt.Errorf("%s: %q is no number", name, value)
-		}
-	}
 	if !ok {
 		return errors.New("write NAME=NUMBER")
 	}
-	switch name {
-	case "hot-count":
-		c.HotCount = uint32(v)
-	case "min-rate":
-		c.MinRate = float64(v)
-	case "miss-count":
-		c.MissCount = uint32(v)
-	case "max-chain":
-		c.MaxChain = uint32(v)
-	case "max-path-blocks":
-		c.Limits.MaxBlocks = int(v)
-	case "max-path-insts":
-		c.Limits.MaxInsts = int(v)
-	case "max-extensions":
-		c.MaxExtensions = int(v)
-	case "max-blobs":
-		c.MaxBlobs = int(v)
-	case "max-bytes":
-		c.MaxBytes = int(v)
-	case "retry-ms":
-		c.Retry = time.Duration(v) * time.Millisecond
-	case "trial-exits":
-		c.TrialExits = v
-	case "max-loss-percent":
-		c.MaxLossPercent = v
-	case "guard":
-		c.Guard = v != 0
-	case "eager":
-		c.Eager = v != 0
-	default:
+	to := map[string]any{
+		"hot-count": &c.HotCount, "miss-count": &c.MissCount, "max-chain": &c.MaxChain, "min-rate": &c.MinRate,
+		"max-path-blocks": &c.Limits.MaxBlocks, "max-path-insts": &c.Limits.MaxInsts, "max-extensions": &c.MaxExtensions,
+		"max-blobs": &c.MaxBlobs, "max-bytes": &c.MaxBytes, "retry-ms": &c.Retry,
+		"trial-exits": &c.TrialExits, "max-loss-percent": &c.MaxLossPercent, "guard": &c.Guard, "eager": &c.Eager,
+	}[name]
+	if to == nil {
 		return fmt.Errorf("there is no parameter %q: see docs/install-module.md", name)
+	}
+	v, err := strconv.ParseUint(value, 10, 31) // fits them all
+	if err != nil {
+		return fmt.Errorf("%s: %q is no number from 0 to %d", name, value, 1<<31-1)
+	}
+	switch p := to.(type) {
+	case *uint32:
+		*p = uint32(v)
+	case *uint64:
+		*p = v
+	case *int:
+		*p = int(v)
+	case *float64:
+		*p = float64(v)
+	case *time.Duration:
+		*p = time.Duration(v) * time.Millisecond
+	case *bool:
+		*p = v != 0
 	}
 	return c.check()
 }

@@ -94,20 +94,7 @@ func (b *blob) covers(rip uint64) bool {
 	return false
 }
 
-// branchCounts is what has been seen of an indirect transfer that translated code could not follow.
-type branchCounts struct {
-	targets []targetCount // sorted by frequency
-}
-
-type targetCount struct {
-	rip  uint64
-	n    uint64 // misses
-	next uint64 // the number of misses at which more is translated for it
-}
-
 const (
-	// maxTargets bounds what is remembered of one branch.
-	maxTargets = 8
 	// maxEntries bounds what is asked of one blob.
 	maxEntries = 32
 	// maxSites and maxBranches bound what a program's behaviour can take of this process's memory.
@@ -115,55 +102,6 @@ const (
 	maxBranches = 8192
 	maxQueue    = 1024
 )
-
-// seen counts misses, and reports whether something should be translated for the target. The number that it takes doubles
-// each time, for those whose translation fails or does not last.
-func (b *branchCounts) seen(to uint64, n, first uint64) bool {
-	t := b.count(to, n, first)
-	if t == nil || t.n < t.next {
-		return false
-	}
-	t.next = 2 * t.n
-	return true
-}
-
-// count counts the target. A new one takes the place of the rarest, once that has been worn down; until then it is nil.
-func (b *branchCounts) count(to uint64, n, first uint64) *targetCount {
-	for i := range b.targets {
-		if b.targets[i].rip != to {
-			continue
-		}
-		b.targets[i].n += n
-		for ; i > 0 && b.targets[i-1].n < b.targets[i].n; i-- {
-			b.targets[i-1], b.targets[i] = b.targets[i], b.targets[i-1]
-		}
-		return &b.targets[i]
-	}
-	if len(b.targets) == maxTargets {
-		last := &b.targets[maxTargets-1]
-		if last.n > n {
-			last.n -= n
-			return nil
-		}
-		b.targets = b.targets[:maxTargets-1]
-	}
-	b.targets = append(b.targets, targetCount{rip: to, n: n, next: first})
-	for i := len(b.targets) - 1; ; i-- {
-		if i == 0 || b.targets[i-1].n >= b.targets[i].n {
-			return &b.targets[i]
-		}
-		b.targets[i-1], b.targets[i] = b.targets[i], b.targets[i-1]
-	}
-}
-
-// list returns the targets, most frequent first.
-func (b *branchCounts) list() []uint64 {
-	out := make([]uint64, len(b.targets))
-	for i, t := range b.targets {
-		out[i] = t.rip
-	}
-	return out
-}
 
 // request asks for a translation of site, or, when from is not 0, of more of what the branch at from, in a path that
 // there is, leads to.
@@ -225,7 +163,7 @@ func (s *Session) step() bool {
 			return true
 		}
 		if b := s.owner(r.from); b != nil {
-			if b.root.extended < s.config.MaxExtensions && len(b.wanted) < maxEntries && len(s.hints[r.from].targets) <= btc.MaxInlineTargets {
+			if b.root.extended < s.config.MaxExtensions && len(b.wanted) < maxEntries && s.hints[r.from].Len() <= btc.MaxInlineTargets {
 				root = b.root
 			}
 			b.root.extended++

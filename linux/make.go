@@ -81,7 +81,7 @@ func (s *Session) try(root *site, entries []uint64) error {
 	}
 	hints := make(path.Hints, len(s.hints))
 	for from, b := range s.hints {
-		hints[from] = b.list()
+		hints[from] = b.List()
 	}
 	stacks := make(path.Stacks)
 	for _, rip := range entries {

@@ -31,7 +31,7 @@ type Session struct {
 	entries map[uint64]*blob // who has the entry for an address
 	blobs   []*blob          // by age
 	bytes   int
-	hints   map[uint64]*branchCounts
+	hints   map[uint64]*path.Branch
 	queue   []request
 
 	stats  Stats
@@ -98,7 +98,7 @@ func newSession(pid int, c Config, d device, m memory, log *slog.Logger) (*Sessi
 	return &Session{
 		pid: pid, config: c, dev: d, memory: m, version: *v, log: log, now: time.Now, ctx: context.Background(),
 		translate: translateFor(min(target.Vec(v.Vec), target.VecAVX512)),
-		sites:     map[uint64]*site{}, entries: map[uint64]*blob{}, hints: map[uint64]*branchCounts{},
+		sites:     map[uint64]*site{}, entries: map[uint64]*blob{}, hints: map[uint64]*path.Branch{},
 	}, nil
 }
 
@@ -272,10 +272,10 @@ func (s *Session) missed(e *Event) {
 		if len(s.hints) >= maxBranches {
 			return
 		}
-		b = &branchCounts{}
+		b = &path.Branch{}
 		s.hints[e.From] = b
 	}
-	if !b.seen(e.RIP, e.Count, uint64(s.config.MissCount)) || s.entries[e.RIP] != nil {
+	if !b.Missed(e.RIP, e.Count, uint64(s.config.MissCount)) || s.entries[e.RIP] != nil {
 		return
 	}
 	if t := s.site(e.RIP); t != nil {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -377,18 +378,6 @@ func TestRunEnds(t *testing.T) {
 	}
 }
 
-func TestBranch(t *testing.T) {
-	var b branchCounts
-	for i := range uint64(20) {
-		for j := range i % 10 {
-			b.count(0x1000+i%10, j+1, 4)
-		}
-	}
-	if !slices.IsSortedFunc(b.targets, func(x, y targetCount) int { return int(y.n) - int(x.n) }) || len(b.targets) > maxTargets {
-		t.Errorf("%+v", b.targets)
-	}
-}
-
 func TestCodeRanges(t *testing.T) {
 	got := codeRanges([]byte(`00400000-00401000 r--p 00000000 08:01 1 /bin/with space
 00401000-00402000 r-xp 00001000 08:01 1 /bin/with space
@@ -407,13 +396,25 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0 [vsyscall]
 
 func TestTune(t *testing.T) {
 	c := DefaultConfig()
-	if err := c.Tune("hot-count=7"); err != nil || c.HotCount != 7 {
-		t.Error(err)
+	for _, s := range []string{"hot-count=7", "min-rate=12", "max-path-insts=99", "retry-ms=250", "max-loss-percent=40", "guard=0"} {
+		if err := c.Tune(s); err != nil {
+			t.Errorf("%s: %v", s, err)
+		}
 	}
-	for _, bad := range []string{"", "hot-count", "hot-count=", "hot-count=x", "hot-count=1x", "nothing=1", "hot-count=0", "max-loss-percent=101"} {
+	if c.HotCount != 7 || c.MinRate != 12 || c.Limits.MaxInsts != 99 || c.Retry != 250*time.Millisecond || c.MaxLossPercent != 40 || c.Guard {
+		t.Errorf("%+v", c)
+	}
+	for s, want := range map[string]string{
+		"hot-count":            "NAME=NUMBER",
+		"hot-count=4294967296": "is no number from 0 to",
+		"hot-count=1x":         "is no number",
+		"hot-count=0":          "must be at least 1",
+		"max-loss-percent=101": "percentage",
+		"speed=1":              "no parameter",
+	} {
 		c := DefaultConfig()
-		if c.Tune(bad) == nil {
-			t.Errorf("%q was accepted", bad)
+		if err := c.Tune(s); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", s, err, want)
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"ub/btc"
 	"ub/hot"
+	"ub/path"
 	"ub/sentry/machine"
 	"ub/sentry/statfile"
 	"ub/target"
@@ -224,12 +225,12 @@ func (e *engine) missed(as *addressSpace, from, to uint64, g *gap, poor bool, st
 			return
 		}
 		if as.hints == nil {
-			as.hints = map[uint64]*branch{}
+			as.hints = map[uint64]*path.Branch{}
 		}
-		b = &branch{}
+		b = &path.Branch{}
 		as.hints[from] = b
 	}
-	if b.seen(to) {
+	if b.Missed(to, 1, firstMisses) {
 		if s := e.siteLocked(as, to); s != nil {
 			s.stack = stack()
 			e.enqueueLocked(request{s: s, from: from, gap: g})

@@ -543,20 +543,3 @@ func TestJournalAndSiteTable(t *testing.T) {
 		t.Errorf("sites after the end: %+v", s)
 	}
 }
-
-func TestBranchTargets(t *testing.T) {
-	var b branch
-	for i := range 100 {
-		b.count(uint64(i % 3))
-		b.count(7)
-	}
-	if l := b.list(); l[0] != 7 || len(l) != 4 {
-		t.Errorf("targets %v", l)
-	}
-	for i := range uint64(1000) {
-		b.count(100 + i)
-	}
-	if l := b.list(); len(l) != maxTargets || l[0] != 7 {
-		t.Errorf("targets %v", l)
-	}
-}

@@ -204,15 +204,10 @@ func (e *engine) again(g *gap, stack []uint64) {
 	e.countStateLocked(was, g.State)
 }
 
-// askAgainLocked has targets that were missed in vain translated when they are missed once more: those for which a path
-// had no room, above all, have been missed so often that they would have to be for long.
+// askAgainLocked has targets that were missed in vain translated when they are missed once more.
 func (as *addressSpace) askAgainLocked() {
 	for _, b := range as.hints {
-		for i := range b.targets {
-			if t := &b.targets[i]; t.next > t.n+1 && t.n >= firstMisses {
-				t.next = t.n + 1
-			}
-		}
+		b.AskAgain(firstMisses)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"gvisor.dev/gvisor/pkg/sentry/platform"
 
 	"ub/hot"
+	"ub/path"
 	"ub/sentry/machine"
 	"ub/sentry/statfile"
 	"ub/target"
@@ -48,7 +49,7 @@ type addressSpace struct {
 	sites    map[uint64]*site
 	gaps     map[gapKey]*gap
 	group    hot.Group
-	hints    map[uint64]*branch
+	hints    map[uint64]*path.Branch
 	released bool
 	noMirror time.Time // no attempt to get a mirror before this
 }

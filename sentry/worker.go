@@ -77,7 +77,7 @@ func (e *engine) step() bool {
 	entries = unique(entries)
 	hints := make(path.Hints, len(as.hints))
 	for from, b := range as.hints {
-		hints[from] = b.list()
+		hints[from] = b.List()
 	}
 	stacks := make(path.Stacks)
 	for _, rip := range entries {

@@ -122,26 +122,19 @@ func (o *oracle) accessLinux(f *zFacts, regs *[16]uint64) (value uint64, fault b
 		if m.kind == zMemAgen || f.mnemonic == "nop" {
 			continue
 		}
-		addr, size := address(m, regs), uint64(m.size)
-		if m.hidden {
-			if n := regs[1]; f.rep {
-				if n == 0 {
-					continue
-				}
-				if n > target.MaxRepCount {
-					return 0, false, fmt.Errorf("rep with a count of %#x", n)
-				}
-				size *= n
-			}
+		addr := address(m, regs)
+		size, err := f.extent(m, regs)
+		if err != nil {
+			return 0, false, err
+		}
+		if m.hidden && size == 0 {
+			continue
 		}
 		switch {
 		case m.base == 4:
-			off, end := addr-linuxBlock, uint64(target.LinuxSlotsEnd)
-			if m.write {
-				end = target.WritableEnd
-			}
-			if off+size > end || off%8+size > 8 || off > end {
-				return 0, false, fmt.Errorf("accesses the context block at %#x, %d bytes", off, size)
+			off := addr - linuxBlock
+			if err := checkSlot(off, size, m.write, target.LinuxSlotsEnd); err != nil {
+				return 0, false, err
 			}
 			if size == 8 {
 				switch off {

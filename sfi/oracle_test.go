@@ -321,17 +321,12 @@ func (o *oracle) access(f *zFacts, regs *[16]uint64) (value uint64, fault bool, 
 		if m.gs {
 			addr += oracleWindow
 		}
-		size := uint64(m.size)
-		if m.hidden {
-			if n := regs[1]; f.rep {
-				if n == 0 {
-					continue
-				}
-				if n > target.MaxRepCount {
-					return 0, false, fmt.Errorf("rep with a count of %#x", n)
-				}
-				size *= n
-			}
+		size, err := f.extent(m, regs)
+		if err != nil {
+			return 0, false, err
+		}
+		if m.hidden && size == 0 {
+			continue
 		}
 		cut, limit := addr&(lowerHalf-1), target.DispLimit+uint64(o.ahead)*walkLimit
 		inWindow := cut-(oracleWindow-limit) <= target.WindowSize+2*limit-size
@@ -349,12 +344,8 @@ func (o *oracle) access(f *zFacts, regs *[16]uint64) (value uint64, fault bool, 
 			return 0, false, fmt.Errorf("accesses %#x, %d bytes", addr, size)
 		case addr == oraclePoll && size == 4 && !m.write: // readable, unless the thread is asked to leave
 		case m.base == 4 && m.index < 0:
-			end := uint64(target.SlotsEnd)
-			if m.write {
-				end = target.WritableEnd
-			}
-			if inBlock+size > end || inBlock%8+size > 8 || inBlock > end {
-				return 0, false, fmt.Errorf("accesses the context block at %#x, %d bytes", inBlock, size)
+			if err := checkSlot(inBlock, size, m.write, target.SlotsEnd); err != nil {
+				return 0, false, err
 			}
 			if size == 8 {
 				switch inBlock {
@@ -379,6 +370,29 @@ func (o *oracle) access(f *zFacts, regs *[16]uint64) (value uint64, fault bool, 
 		}
 	}
 	return value, fault, nil
+}
+
+// checkSlot checks an access at offset off of the context block, whose slots end at end.
+func checkSlot(off, size uint64, write bool, end uint64) error {
+	if write {
+		end = target.WritableEnd
+	}
+	if off+size > end || off%8+size > 8 || off > end {
+		return fmt.Errorf("accesses the context block at %#x, %d bytes", off, size)
+	}
+	return nil
+}
+
+// extent is how many bytes the operand accesses; 0: a REP of none.
+func (f *zFacts) extent(m *zMem, regs *[16]uint64) (uint64, error) {
+	size, n := uint64(m.size), regs[1]
+	switch {
+	case !m.hidden || !f.rep:
+		return size, nil
+	case n > target.MaxRepCount:
+		return 0, fmt.Errorf("rep with a count of %#x", n)
+	}
+	return n * size, nil
 }
 
 func address(m *zMem, regs *[16]uint64) uint64 {

@@ -37,7 +37,11 @@ type bencher struct {
 	began   time.Time
 }
 
-func (b *bencher) setUp() error {
+// forSandboxes is what setUp asks of the machine for benchmarks that run sandboxes.
+func forSandboxes() error { return launch.CheckHost(true) }
+
+// setUp prepares a benchmark, if supported says that the machine can run it.
+func (b *bencher) setUp(supported func() error) error {
 	if b.ub == "" {
 		self, err := os.Executable()
 		if err != nil {
@@ -48,7 +52,7 @@ func (b *bencher) setUp() error {
 	if _, err := os.Stat(b.ub); err != nil {
 		return fmt.Errorf("no ub to measure: %w; run `make build`", err)
 	}
-	if err := launch.CheckHost(true); err != nil {
+	if err := supported(); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(b.out, 0o755); err != nil {

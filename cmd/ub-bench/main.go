@@ -45,7 +45,7 @@ func rootCommand() *cobra.Command {
 			Use:   use,
 			Short: short,
 			RunE: func(cmd *cobra.Command, args []string) error {
-				if err := b.setUp(); err != nil {
+				if err := b.setUp(forSandboxes); err != nil {
 					return err
 				}
 				defer b.tearDown()

@@ -77,7 +77,7 @@ type vmRow struct {
 const vmNote = "counts from software emulation, not speeds"
 
 func (b *bencher) vmDemo(ctx context.Context, f *vmDemoFlags) error {
-	if err := b.setUpVM(); err != nil {
+	if err := b.setUp(guest.Supported); err != nil {
 		return err
 	}
 	defer b.tearDown()
@@ -107,33 +107,6 @@ func (b *bencher) vmDemo(ctx context.Context, f *vmDemoFlags) error {
 			return fmt.Errorf("%s, Linux %s, pti=%s: results differ with bypass", r.Workload, r.Kernel, onOff(r.PTI))
 		}
 	}
-	return nil
-}
-
-// setUpVM is setUp without what only sandboxes need.
-func (b *bencher) setUpVM() error {
-	if err := guest.Supported(); err != nil {
-		return err
-	}
-	if b.ub == "" {
-		self, err := os.Executable()
-		if err != nil {
-			return err
-		}
-		b.ub = filepath.Join(filepath.Dir(self), "ub")
-	}
-	if _, err := os.Stat(b.ub); err != nil {
-		return fmt.Errorf("no ub to measure: %w; run `make build`", err)
-	}
-	if err := os.MkdirAll(b.out, 0o755); err != nil {
-		return err
-	}
-	var err error
-	if b.dir, err = os.MkdirTemp("", "ub-bench-"); err != nil {
-		return err
-	}
-	b.machine = thisMachine()
-	b.began = time.Now()
 	return nil
 }
 

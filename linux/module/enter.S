@@ -179,6 +179,18 @@ STACK_FRAME_NON_STANDARD ub_enter
 	RET
 .endm
 
+/* The program's registers that are in place, and RIP from R13, into pt_regs at R12. */
+.macro SAVE_REST
+	mov	%rdx, RDX(%r12)
+	mov	%rbx, RBX(%r12)
+	mov	%rsi, RSI(%r12)
+	mov	%rdi, RDI(%r12)
+	mov	%r8, R8(%r12)
+	mov	%r9, R9(%r12)
+	mov	%r10, R10(%r12)
+	mov	%r13, RIP(%r12)
+.endm
+
 /*
  * Translated code jumps to these: the program's registers are in place or in
  * their slots, R13 is the program's RIP, R12, R14 and R15 are free.
@@ -198,14 +210,7 @@ SYM_CODE_START(ub_sym_syscall)
 	pop	%rax
 	mov	%rcx, UB_B_RCX(%rsp)
 	mov	%r11, UB_B_R11(%rsp)
-	mov	%rdx, RDX(%r12)
-	mov	%rbx, RBX(%r12)
-	mov	%rsi, RSI(%r12)
-	mov	%rdi, RDI(%r12)
-	mov	%r8, R8(%r12)
-	mov	%r9, R9(%r12)
-	mov	%r10, R10(%r12)
-	mov	%r13, RIP(%r12)
+	SAVE_REST
 	mov	%r13, RCX(%r12)
 	and	$UB_FLAGS, %eax
 	or	UB_B_FLAGS(%rsp), %rax
@@ -224,15 +229,8 @@ SYM_CODE_START_LOCAL(ub_save)
 	pushf
 	pop	%rax
 	mov	%rcx, RCX(%r12)
-	mov	%rdx, RDX(%r12)
-	mov	%rbx, RBX(%r12)
-	mov	%rsi, RSI(%r12)
-	mov	%rdi, RDI(%r12)
-	mov	%r8, R8(%r12)
-	mov	%r9, R9(%r12)
-	mov	%r10, R10(%r12)
 	mov	%r11, R11(%r12)
-	mov	%r13, RIP(%r12)
+	SAVE_REST
 	and	$UB_FLAGS, %eax
 	or	UB_B_FLAGS(%rsp), %rax
 	mov	%rax, EFLAGS(%r12)
