@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -85,7 +86,11 @@ func suspend(c *container.Container) {
 	if c.Sandbox.Pause(c.ID) == nil {
 		defer c.Sandbox.Resume(c.ID)
 	}
-	unix.Kill(os.Getpid(), unix.SIGSTOP)
+	// To this very thread: it takes the signal before it returns from the call. One to the process may be taken by another
+	// thread, and this one resume the sandbox before it is stopped.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	unix.Tgkill(os.Getpid(), unix.Gettid(), unix.SIGSTOP)
 }
 
 // terminalState is a terminal as it was before the program began.

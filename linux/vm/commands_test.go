@@ -51,9 +51,9 @@ sleep 0.7; kill -TERM $U; wait $U; echo $?`, []string{"got", "3\n"}},
 		{"without rights", "chmod 755 /t; su -s /bin/sh nobody -c '/t/ub attach 1; echo $?'", []string{"sudo", "125"}},
 		{"the switch for all", `echo 0 >/sys/module/ub/parameters/enabled; /t/ub status; /t/ub run --kernel=linux --stats-json /run/s --tune eager=1 --tune hot-count=2 -- /t/beat 300
 sed -n 's/.*"chained": \(.*\),/chained \1/p' /run/s | head -n 1; echo 1 >/sys/module/ub/parameters/enabled`, []string{"switched off", "ok", "chained 0"}},
-		{"a program that executes another one", `/t/ub run --kernel=linux --stats-json /run/s --tune eager=1 --tune hot-count=2 -- sh -c 'exec /t/beat 700'
+		{"a program that executes another one", `/t/ub run --kernel=linux --stats-json /run/s --tune eager=1 --tune hot-count=2 -- sh -c 'exec /t/beat 4000'
 sed -n 's/.*"chained": \(.*\),/\1/p' /run/s | head -n 1 | grep -q '....' && echo many`, []string{"ok", "many"}},
-		{"children", `/t/ub run --kernel=linux --stats-json /run/s --tune eager=1 --tune hot-count=2 -- sh -c '/t/beat 1500; true'
+		{"children", `/t/ub run --kernel=linux --stats-json /run/s --tune eager=1 --tune hot-count=2 -- sh -c '/t/beat 4000; true'
 sed -n 's/.*"chained": \(.*\),/\1/p' /run/s | head -n 1 | grep -q '....' && echo many`, []string{"ok", "many"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
