@@ -194,7 +194,7 @@ func TestPathLimits(t *testing.T) {
 		s := newSim(testConfig(), 1)
 		s.wake = 0
 		st := step{key: 0x1000, user: 50, btc: 100, end: ExitMiss, in: 300}
-		for range 400_000 {
+		for range 800_000 {
 			g := s.gaps[st.key]
 			st.end, st.btc = ExitMiss, 100
 			if g != nil && g.Level >= 1 {

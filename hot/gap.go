@@ -206,6 +206,10 @@ func (g *Gap) pair(c *Config, now uint64, base, active *side, native uint64, gro
 		}
 		return Extend
 	}
+	if g.State == Trial && growth != Full && 2*active.misses >= active.n && (growth == Growing || g.grown) && g.regrow(c, now) {
+		// It gets on, but not yet to a syscall: nothing can be measured before, and in windows alone it would get on slowly.
+		return Nothing
+	}
 	if growth == Growing && g.postponed < maxPostponed {
 		// What it takes to miss, in a path that will be another one in a moment, says nothing.
 		g.postponed++
@@ -231,13 +235,8 @@ func (g *Gap) pair(c *Config, now uint64, base, active *side, native uint64, gro
 	}
 	if g.trial.n >= c.MinPairs/2 && !g.yields(c) {
 		// Whatever the windows say: what does not save a crossing saves nothing.
-		if g.State == Trial && growth != Full && g.grown && g.periods < maxPeriods && 2*g.misses > g.ends {
-			// It still gets on.
-			g.periods++
-			g.restart()
-			g.grown, g.growEnd = false, now+c.GrowMax
-			g.grow(c, now)
-			return Nothing
+		if g.State == Trial && growth != Full && g.grown && 2*g.misses > g.ends && g.regrow(c, now) {
+			return Nothing // it still gets on
 		}
 		return g.lost(c, now, c.DropPermille)
 	}

@@ -37,6 +37,11 @@ func (g *Group) epochDue(c *Config, now uint64) bool {
 func (g *Group) epoch(c *Config, now uint64, d, base int64) bool {
 	// A twentieth is what two epochs differ by without a reason.
 	g.epochs.put(c, d+base/20)
+	if g.epochs.last(c, 1) > 0 {
+		// Only several in a row tell of harm: no need to hurry.
+		g.nextEpoch = max(g.nextEpoch, now+c.EpochEvery/8)
+		return false
+	}
 	if n := g.epochsNeeded(); g.epochs.n < n || g.epochs.last(c, n) > 0 {
 		return false
 	}

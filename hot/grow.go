@@ -21,6 +21,18 @@ func (g *Gap) grow(c *Config, now uint64) {
 	}
 }
 
+// regrow gives a path that still gets on another period to grow in, if it has not had too many.
+func (g *Gap) regrow(c *Config, now uint64) bool {
+	if g.periods >= maxPeriods {
+		return false
+	}
+	g.periods++
+	g.restart()
+	g.grown, g.growEnd = false, now+c.GrowMax
+	g.grow(c, now)
+	return true
+}
+
 // never is a time that does not come.
 const never = ^uint64(0)
 

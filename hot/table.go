@@ -3,9 +3,10 @@ package hot
 import "math/bits"
 
 const (
-	// The table has sets of two entries, so that two busy sites with the same hash don't push each other out.
-	setBits = 5
-	ways    = 2
+	// The table has sets of eight entries. Servers go through twenty busy sites and more: with sets of two, three of them share one in half of all
+	// runs (addresses are random), and two push each other out with every pass.
+	setBits = 3
+	ways    = 8
 
 	// Buckets is the number of buckets of a distribution of gap lengths.
 	Buckets = 16
@@ -15,9 +16,10 @@ const (
 
 // track is what a thread knows of a site, or of a site's gaps for one caller.
 type track struct {
-	key uint64 // 0: free
-	gap *Gap   // nil: not known to the controller
-	at  uint64 // when it was last seen
+	key  uint64 // 0: free
+	gap  *Gap   // nil: not known to the controller
+	at   uint64 // when it was last seen
+	used uint32 // how often, halved each time another one wants the place
 
 	// For the identifier: since when, how many short and long.
 	since       uint64
@@ -81,27 +83,24 @@ func (t *table) find(key, now uint64) (tr *track, fresh bool) {
 	for i := range set {
 		e := &set[i]
 		if e.key == key {
+			e.used = min(e.used+1, maxUsed)
 			return e, false
 		}
-		if e.weight() < victim.weight() {
+		if e.used < victim.used {
 			victim = e
 		}
 	}
-	if victim.short > 1 {
-		victim.short /= 2
+	if victim.used > 1 {
+		victim.used /= 2
 		t.spare = track{key: key, since: now}
 		return &t.spare, true
 	}
-	*victim = track{key: key, since: now}
+	*victim = track{key: key, since: now, used: 1}
 	return victim, true
 }
 
-func (e *track) weight() uint32 {
-	if e.key == 0 {
-		return 0
-	}
-	return e.short + 1
-}
+// maxUsed bounds how long a site that is used no more can keep its place.
+const maxUsed = 1 << 10
 
 // count adds a gap to the distribution.
 func (e *track) count(gap uint64) {

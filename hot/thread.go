@@ -48,10 +48,12 @@ type Thread struct {
 	kind      kind   // of the present pair
 	nextKind  kind
 	alarmed   bool // the present burst is for news that a sample brought
+	lenient   bool // a gap is bypassed that is not decided about yet: pairs follow each other sooner
 	rng       uint32
 	dist      uint32 // mean distance of samples
 	quiet     uint32 // samples without news at this distance
 	burst     uint32 // pairs that follow at once
+	hurried   uint32 // pairs that have followed soon after such
 	stretch   uint32
 	samples   uint32
 
@@ -210,17 +212,24 @@ func (t *Thread) space(now uint64) {
 		return
 	}
 	most := 24 * took
-	if t.kind != shortPair {
+	switch {
+	case t.kind != shortPair && t.lenient:
+		most = 8 * took
+	case t.kind != shortPair:
 		most = 64 * took // a crossing is dear then for the whole of it
 	}
 	t.spacing = min(max(2*t.spacing, 4*took), max(t.c.Recheck, most))
 	t.next = now + t.spacing
 }
 
+// maxHurried bounds the pairs that follow each other soon after a burst that has not decided everything: a gap that is seldom gone through
+// would take many.
+const maxHurried = 64
+
 // Stir has the thread look closely for a while: something has changed.
 func (t *Thread) Stir(now uint64) {
 	t.dist, t.quiet = t.c.SampleMin, 0
-	t.burst, t.spacing, t.next, t.alarmed = t.c.Burst, 0, now, false
+	t.burst, t.hurried, t.spacing, t.next, t.alarmed = t.c.Burst, 0, 0, now, false
 	t.wants = true
 }
 
@@ -389,7 +398,8 @@ func (t *Thread) longest() uint32 {
 // it reports whether the whole group must be rolled back.
 func (t *Thread) Settle(now uint64, gr *Group, growth func(*Gap) Growth, changed func(*Gap, Event)) (harm bool) {
 	var saved, passes, base int64
-	any, needLong, loses, undecided := false, false, false, false
+	any, needShort, needLong, loses, undecided := false, false, false, false, false
+	t.lenient = false
 	for i := range t.table.tracks {
 		e := &t.table.tracks[i]
 		if e.key == 0 || e.active.n == 0 && e.base.n == 0 {
@@ -398,21 +408,19 @@ func (t *Thread) Settle(now uint64, gr *Group, growth func(*Gap) Growth, changed
 		if e.active.n < t.c.MinSamples || e.base.n < t.c.MinSamples {
 			continue // goes on with the next pair
 		}
-		if e.gap == nil || e.gap.State != Trial {
-			n := int64(e.active.n + e.base.n)
-			b, a := e.base.body(), e.active.body()
-			if t.kind == epochPair {
-				b, a = e.base.mean(), e.active.mean()
-			}
-			d := b - a
-			if e.gap != nil && e.gap.State == Kept && t.kind != epochPair && d < 0 {
-				// Should it have come to lose, that is its own affair.
-				d, loses = 0, true
-			}
-			saved += n * d
-			base += n * b
-			passes += n
+		n := int64(e.active.n + e.base.n)
+		b, a := e.base.body(), e.active.body()
+		if t.kind == epochPair {
+			b, a = e.base.mean(), e.active.mean()
 		}
+		d := b - a
+		if bypassed := e.gap != nil && (e.gap.State == Kept || e.gap.State == Trial); bypassed && t.kind != epochPair && d < 0 {
+			// Should it have come to lose, or not win, that is its own affair.
+			d, loses = 0, loses || e.gap.State == Kept
+		}
+		saved += n * d
+		base += n * b
+		passes += n
 		if g := e.gap; g != nil {
 			any = any || g.State == Kept
 			for k, n := range e.hist {
@@ -423,18 +431,28 @@ func (t *Thread) Settle(now uint64, gr *Group, growth func(*Gap) Growth, changed
 				t.stirPause = 0
 				changed(g, ev)
 			}
-			undecided = undecided || g.State == Trial || g.hasBelow
+			// One that is bypassed until more is known can wait: most of the time in between is with bypass.
+			waits := g.State == Trial && g.Gate() == GateKept
+			t.lenient = t.lenient || waits
+			needShort = needShort || g.State == Trial && !waits && !g.long
+			undecided = undecided || g.State == Trial && !waits || g.hasBelow
 			needLong = needLong || g.long && g.Gate() >= GateTrial
 		}
 		e.active, e.base = side{}, side{}
 	}
-	if t.nextKind = shortPair; needLong {
+	// What short windows can decide comes first: it takes a thirtieth of the time.
+	if t.nextKind = shortPair; needLong && !needShort {
 		t.nextKind = longPair
 	}
-	if !undecided && !t.alarmed && t.burst > 0 {
-		// What the burst was for is decided.
+	switch {
+	case !undecided && t.burst > 0 && (!t.alarmed || t.kind == longPair && !loses):
+		// What the burst was for is decided; or a long pair has not confirmed it.
 		t.burst = 0
 		t.space(now)
+	case undecided && t.burst == 0 && t.hurried < maxHurried:
+		// Until it is, the gap runs natively, which makes crossings dear for the others.
+		t.hurried++
+		t.next = now + 2*(now-t.began)
 	}
 	if loses && t.burst == 0 {
 		t.alarm(now)
@@ -454,13 +472,12 @@ func (t *Thread) Settle(now uint64, gr *Group, growth func(*Gap) Growth, changed
 	if (t.burst == 0 || gr.Setbacks > 0 && !t.alarmed) && !loses && (d > 0 || t.kind == epochPair) && gr.epochDue(t.c, now) {
 		t.nextKind, t.next = epochPair, now
 	}
-	switch {
-	case t.kind == epochPair:
+	if t.kind == epochPair {
 		return gr.epoch(t.c, now, d, base/passes)
-	case t.kind == longPair || d < 0:
-		return gr.pair(t.c, now, d, base/passes)
 	}
-	return false
+	// What short windows say in favour proves little: without bypass they show crossings that are dearer than they would be in a longer
+	// time. But were only counted what they say against it, much of it would be chance.
+	return gr.pair(t.c, now, d, base/passes)
 }
 
 // distance returns a number with the mean dist, from 1 to 2*dist-1: not a constant, since a loop over as many sites would

@@ -108,7 +108,7 @@ type Config struct {
 	// TranslateFirstMS is how many milliseconds translation may take before crossings have paid for it: one path.
 	// TranslatePercent is what part of the time that crossings took it may take besides; 0: any. Once crossings have taken
 	// TranslateEarlyMS, TranslateLaterPercent of the rest. So a program of tenths of a second loses next to nothing to it, and
-	// the forty translations that a server takes are there after a second or two.
+	// the hundreds of translations that a server takes are there after a second or two.
 	TranslateFirstMS      uint64
 	TranslatePercent      uint64
 	TranslateEarlyMS      uint64
@@ -178,7 +178,7 @@ func DefaultConfig() Config {
 		GrowMaxMS:             60,
 		TranslateFirstMS:      10,
 		TranslatePercent:      5,
-		TranslateEarlyMS:      250,
+		TranslateEarlyMS:      100,
 		TranslateLaterPercent: 50,
 		PieceBlocks:           32,
 		PieceInsts:            256,
