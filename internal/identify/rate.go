@@ -43,63 +43,92 @@ func medianOf(v []float64) float64 {
 }
 
 // rate measures two workloads at fixed distances of samples: one that is bypassed, so that sampling is all it costs; and
-// one whose gaps are too long, so that bypass can only cost.
+// one whose gaps are too long, so that bypass can only cost. The latter is compared with runs without bypass before and after, since machines
+// change their speed by more than what is to be seen.
 func (b *Bench) rate(ctx context.Context) error {
 	bin, err := b.program("phases")
 	if err != nil {
 		return err
 	}
-	rounds, ms := 3, 1500
+	rounds, ms := 9, 900
 	if b.Quick {
-		rounds, ms = 1, 600
+		rounds, ms = 3, 450
 	}
-	workloads := []string{"tight", "compute"}
-	type setting struct {
-		name  string
-		flags []string
-	}
-	settings := []setting{{"bypass off", bypassOff}}
-	distances := []int{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024}
-	for _, d := range distances {
-		settings = append(settings, setting{fmt.Sprintf("1 in %d", d), []string{fmt.Sprintf("--tune=sample-max=%d", max(d, 16)), fmt.Sprintf("--tune=sample-every=%d", d), fmt.Sprintf("--tune=sample-max=%d", d)}})
-	}
-	settings = append(settings, setting{"adaptive", bypassOn})
-	ns := map[string]map[string][]float64{}
-	for r := range rounds {
-		for k := range settings {
-			// Forwards and backwards in turn, so that a slow change of the machine's speed favours none.
-			s := settings[k]
-			if r%2 == 1 {
-				s = settings[len(settings)-1-k]
-			}
-			b.progress("rate: round %d of %d, %s", r+1, rounds, s.name)
-			for _, w := range workloads {
-				// The first third is for finding and trying.
-				list, err := b.runPhases(ctx, bin, s.flags, 50, fmt.Sprintf("%s:%d", w, ms))
-				if err != nil {
-					return err
-				}
-				if ns[s.name] == nil {
-					ns[s.name] = map[string][]float64{}
-				}
-				for _, v := range list[len(list)/3:] {
-					ns[s.name][w] = append(ns[s.name][w], 50e6/v.ops)
-				}
-			}
+	run := func(w string, flags []string) (float64, error) {
+		list, err := b.runPhases(ctx, bin, flags, 30, fmt.Sprintf("%s:%d", w, ms))
+		if err != nil {
+			return 0, err
 		}
+		// The first third is for finding and trying.
+		var ns []float64
+		for _, v := range list[len(list)/3:] {
+			ns = append(ns, 30e6/v.ops)
+		}
+		return medianOf(ns), nil
 	}
-	rows := [][]string{{"SAMPLES", "bypassed, ns PER OPERATION", "long gaps, ns PER OPERATION", "AGAINST bypass off"}}
+	type setting struct {
+		name               string
+		flags              []string
+		tight, long, ratio []float64
+	}
+	var settings []*setting
+	distances := []int{1, 4, 16, 64, 256, 1024}
+	for _, d := range distances {
+		settings = append(settings, &setting{name: fmt.Sprintf("1 in %d", d), flags: []string{fmt.Sprintf("--tune=sample-max=%d", max(d, 16)), fmt.Sprintf("--tune=sample-every=%d", d), fmt.Sprintf("--tune=sample-max=%d", d)}})
+	}
+	adaptive := &setting{name: "adaptive", flags: bypassOn}
+	settings = append(settings, adaptive)
+	off := &setting{name: "bypass off", flags: bypassOff}
+	for r := range rounds {
+		b.progress("rate: round %d of %d", r+1, rounds)
+		before, err := run("compute", bypassOff)
+		if err != nil {
+			return err
+		}
+		for _, s := range settings {
+			long, err := run("compute", s.flags)
+			if err != nil {
+				return err
+			}
+			tight, err := run("tight", s.flags)
+			if err != nil {
+				return err
+			}
+			after, err := run("compute", bypassOff)
+			if err != nil {
+				return err
+			}
+			s.long, s.tight, s.ratio = append(s.long, long), append(s.tight, tight), append(s.ratio, 2*long/(before+after))
+			// What a run without bypass is against the one before says what the machine adds by itself.
+			off.long, off.ratio = append(off.long, after), append(off.ratio, after/before)
+			before = after
+		}
+		tight, err := run("tight", bypassOff)
+		if err != nil {
+			return err
+		}
+		off.tight = append(off.tight, tight)
+	}
+	rows := [][]string{{"SAMPLES", "bypassed, ns PER OPERATION", "long gaps, ns PER OPERATION", "AGAINST bypass off (QUARTILES)"}}
+	for _, s := range append([]*setting{off}, settings...) {
+		v := slices.Sorted(slices.Values(s.ratio))
+		pct := func(i int) float64 { return 100 * (v[i] - 1) }
+		rows = append(rows, []string{s.name, fmt.Sprintf("%.1f", medianOf(s.tight)), fmt.Sprintf("%.0f", medianOf(s.long)),
+			fmt.Sprintf("%+.1f %% (%+.1f to %+.1f)", pct(len(v)/2), pct(len(v)/4), pct(len(v)*3/4))})
+	}
 	chart := &plot.Chart{Title: "Time per system call against the sampling rate", X: "passes per sample", Y: "ns per operation", LogX: true, LogY: true}
-	for _, s := range settings {
-		t, c := medianOf(ns[s.name]["tight"]), medianOf(ns[s.name]["compute"])
-		rows = append(rows, []string{s.name, fmt.Sprintf("%.1f", t), fmt.Sprintf("%.0f", c), fmt.Sprintf("%+.1f %%", 100*(c/medianOf(ns["bypass off"]["compute"])-1))})
-	}
-	for _, w := range workloads {
+	for _, w := range []string{"tight", "compute"} {
 		line := plot.Series{Name: w}
 		flat := plot.Series{Name: w + ", adaptive"}
-		for _, d := range distances {
-			line.X, line.Y = append(line.X, float64(d)), append(line.Y, medianOf(ns[fmt.Sprintf("1 in %d", d)][w]))
-			flat.X, flat.Y = append(flat.X, float64(d)), append(flat.Y, medianOf(ns["adaptive"][w]))
+		of := func(s *setting) float64 {
+			if w == "tight" {
+				return medianOf(s.tight)
+			}
+			return medianOf(s.long)
+		}
+		for i, d := range distances {
+			line.X, line.Y = append(line.X, float64(d)), append(line.Y, of(settings[i]))
+			flat.X, flat.Y = append(flat.X, float64(d)), append(flat.Y, of(adaptive))
 		}
 		chart.Series = append(chart.Series, line, flat)
 	}
