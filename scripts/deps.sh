@@ -11,6 +11,7 @@ set -eu
 #   qemu-system-x86, busybox-static, libelf1, make
 #                           virtual machines for the kernel module, and what building it needs; scripts/kernels.sh
 #                           fetches the kernels
+#   dkms, systemd           how the module is installed, and attached to services
 #   the others              what the end-to-end tests run in sandboxes
 wanted='
 gcc:/usr/bin/gcc
@@ -18,6 +19,8 @@ libc6-dev:/usr/include/stdio.h
 libzydis-dev:/usr/include/Zydis/Zydis.h
 make:/usr/bin/make
 libelf1:/usr/lib/x86_64-linux-gnu/libelf.so.1
+dkms:/usr/sbin/dkms
+systemd:/usr/bin/systemd-analyze
 qemu-system-x86:/usr/bin/qemu-system-x86_64
 busybox-static:/bin/busybox
 redis-server:/usr/bin/redis-server
