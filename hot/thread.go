@@ -194,38 +194,6 @@ func (t *Thread) startWindow(m mode, now uint64) {
 	t.start(m, t.warm+t.c.WindowPasses)
 }
 
-func (t *Thread) endPair(now uint64) {
-	t.wants = false
-	if t.burst > 0 {
-		t.burst--
-		t.next = now
-		return
-	}
-	t.space(now)
-}
-
-// space sets the time of the next pair: the longer nothing has changed the later, but such that windows without bypass are a small part.
-func (t *Thread) space(now uint64) {
-	took := now - t.began
-	if t.kind == epochPair {
-		t.next = now + t.spacing // these have a rhythm of their own
-		return
-	}
-	most := 24 * took
-	switch {
-	case t.kind != shortPair && t.lenient:
-		most = 8 * took
-	case t.kind != shortPair:
-		most = 64 * took // a crossing is dear then for the whole of it
-	}
-	t.spacing = min(max(2*t.spacing, 4*took), max(t.c.Recheck, most))
-	t.next = now + t.spacing
-}
-
-// maxHurried bounds the pairs that follow each other soon after a burst that has not decided everything: a gap that is seldom gone through
-// would take many.
-const maxHurried = 64
-
 // Stir has the thread look closely for a while: something has changed.
 func (t *Thread) Stir(now uint64) {
 	t.dist, t.quiet = t.c.SampleMin, 0
@@ -391,93 +359,6 @@ func (t *Thread) longest() uint32 {
 		return t.c.SampleMax
 	}
 	return max(t.c.SampleMin, uint32(min(uint64(t.c.SampleMax), t.c.SampleWithin/t.rate.pace)))
-}
-
-// Settle gives the differences of the pair that has just ended to the gaps and to the group. It needs their lock. growth
-// tells how a gap's path does. changed is called for each gap that needs something done;
-// it reports whether the whole group must be rolled back.
-func (t *Thread) Settle(now uint64, gr *Group, growth func(*Gap) Growth, changed func(*Gap, Event)) (harm bool) {
-	var saved, passes, base int64
-	any, needShort, needLong, loses, undecided := false, false, false, false, false
-	t.lenient = false
-	for i := range t.table.tracks {
-		e := &t.table.tracks[i]
-		if e.key == 0 || e.active.n == 0 && e.base.n == 0 {
-			continue
-		}
-		if e.active.n < t.c.MinSamples || e.base.n < t.c.MinSamples {
-			continue // goes on with the next pair
-		}
-		n := int64(e.active.n + e.base.n)
-		b, a := e.base.body(), e.active.body()
-		if t.kind == epochPair {
-			b, a = e.base.mean(), e.active.mean()
-		}
-		d := b - a
-		if bypassed := e.gap != nil && (e.gap.State == Kept || e.gap.State == Trial); bypassed && t.kind != epochPair && d < 0 {
-			// Should it have come to lose, or not win, that is its own affair.
-			d, loses = 0, loses || e.gap.State == Kept
-		}
-		saved += n * d
-		base += n * b
-		passes += n
-		if g := e.gap; g != nil {
-			any = any || g.State == Kept
-			for k, n := range e.hist {
-				g.Hist[k] += uint64(n)
-			}
-			e.hist = [Buckets]uint16{}
-			if ev := g.pair(t.c, now, &e.base, &e.active, e.native, growth(g), t.kind != shortPair); ev != Nothing {
-				t.stirPause = 0
-				changed(g, ev)
-			}
-			// One that is bypassed until more is known can wait: most of the time in between is with bypass.
-			waits := g.State == Trial && g.Gate() == GateKept
-			t.lenient = t.lenient || waits
-			needShort = needShort || g.State == Trial && !waits && !g.long
-			undecided = undecided || g.State == Trial && !waits || g.hasBelow
-			needLong = needLong || g.long && g.Gate() >= GateTrial
-		}
-		e.active, e.base = side{}, side{}
-	}
-	// What short windows can decide comes first: it takes a thirtieth of the time.
-	if t.nextKind = shortPair; needLong && !needShort {
-		t.nextKind = longPair
-	}
-	switch {
-	case !undecided && t.burst > 0 && (!t.alarmed || t.kind == longPair && !loses):
-		// What the burst was for is decided; or a long pair has not confirmed it.
-		t.burst = 0
-		t.space(now)
-	case undecided && t.burst == 0 && t.hurried < maxHurried:
-		// Until it is, the gap runs natively, which makes crossings dear for the others.
-		t.hurried++
-		t.next = now + 2*(now-t.began)
-	}
-	if loses && t.burst == 0 {
-		t.alarm(now)
-	}
-	if !any || passes == 0 {
-		return false
-	}
-	d := saved / passes
-	if !t.c.marginal(uint64(max(base, 0)/passes), uint64(max(base-saved, 0)/passes)) {
-		gr.marginal = 0
-		return gr.pair(t.c, now, d, base/passes)
-	}
-	if gr.marginal++; t.kind == longPair {
-		gr.marginal += t.c.MinPairs / 2 // there are few of these
-	}
-	// Other pairs of a program that is not much faster are too short to tell: what they say in favour does not count.
-	if (t.burst == 0 || gr.Setbacks > 0 && !t.alarmed) && !loses && (d > 0 || t.kind == epochPair) && gr.epochDue(t.c, now) {
-		t.nextKind, t.next = epochPair, now
-	}
-	if t.kind == epochPair {
-		return gr.epoch(t.c, now, d, base/passes)
-	}
-	// What short windows say in favour proves little: without bypass they show crossings that are dearer than they would be in a longer
-	// time. But were only counted what they say against it, much of it would be chance.
-	return gr.pair(t.c, now, d, base/passes)
 }
 
 // distance returns a number with the mean dist, from 1 to 2*dist-1: not a constant, since a loop over as many sites would
