@@ -44,7 +44,7 @@ fetch() {
 	rm -rf "$dir/$1.new"
 	mkdir -p "$dir/$1.new/debs"
 	(cd "$dir/$1.new/debs" && apt-get download -q -o APT::Sandbox::User=root "$image" "$headers" "$common" "$kbuild" >log 2>&1) || {
-		tail -n 5 "$dir/$1.new/debs/log" >&2
+		tail -n 5 "$dir/$1.new/debs/log" >"$dir/$1.log"
 		return 1
 	}
 	tree=$dir/$1.new
@@ -78,9 +78,11 @@ for s in $missing; do
 		# The package lists may be absent or old.
 		apt-get update -q >/dev/null 2>&1 || :
 		if ! fetch "$name" "${packages%%:*}" "${packages#*:}"; then
-			rm -rf "$dir/$name.new"
+			[ ! -s "$dir/$name.log" ] || cat "$dir/$name.log" >&2
+			rm -rf "$dir/$name.new" "$dir/$name.log"
 			echo "kernels: Debian's kernel $name could not be fetched; is the archive reachable?" >&2
 			exit 1
 		fi
 	fi
+	rm -f "$dir/$name.log"
 done
