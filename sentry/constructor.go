@@ -100,12 +100,7 @@ func (constructor) New(opts platform.Options) (platform.Platform, error) {
 	if config.Patching == 0 {
 		opts.DisableSyscallPatching = true
 	}
-	prepared := make(chan struct{})
-	go func() {
-		machine.Prepare()
-		ticksPerMicro()
-		close(prepared)
-	}()
+	beginPrepare()
 	// systrap comes first: it forks the first stub process, which must not inherit the machine's mappings.
 	inner, err := systrap.New(opts)
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 
 	"ub/internal/launch"
 	"ub/internal/runner"
-	_ "ub/sentry" // registers the platform
+	"ub/sentry" // registers the platform
 )
 
 // sidecars is the environment variable that says where runsc's helper programs are.
@@ -26,5 +26,6 @@ func main() {
 	if len(os.Args) == 3 && os.Args[1] == launch.Subcommand {
 		runner.Main(os.Args[2])
 	}
+	sentry.Prepare(os.Args[1:])
 	maincli.Main()
 }
