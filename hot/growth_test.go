@@ -107,3 +107,19 @@ func TestGrowthBringsAnotherTrial(t *testing.T) {
 		t.Errorf("%d trials out of turn", n)
 	}
 }
+
+// A path of which half the passes get to a syscall need not wait natively; it is given time to grow again and again, rather than a step with
+// each pair of windows.
+func TestGrowthGoesOnWhileItIsTried(t *testing.T) {
+	for seed := range uint64(10) {
+		g := newGrowing(seed+1, 20, 5*ms, 2)
+		began := g.now
+		for g.now < began+5_000*ms && (g.gaps[g.st.key] == nil || g.gaps[g.st.key].State != Kept) {
+			g.run(ms)
+		}
+		gap := g.gaps[g.st.key]
+		if took := (g.now - began) / ms; gap.State != Kept || took > 250 || gap.Setbacks > 0 {
+			t.Errorf("seed %d: %v after %d ms, %d steps, %d setbacks, %d pairs", seed, gap.State, took, g.have, gap.Setbacks, g.pairs)
+		}
+	}
+}

@@ -61,3 +61,24 @@ func TestHarmIsSeenSoon(t *testing.T) {
 		}
 	}
 }
+
+// A gap that short windows can decide about does not wait for those that need long ones, which come each few seconds: natively
+// it would make the crossings of a program dear that has next to none left.
+func TestShortWindowsComeFirst(t *testing.T) {
+	for seed := range uint64(10) {
+		s := newSim(testConfig(), seed+1)
+		marginal := step{key: 0x1000, user: 1_500, btc: 2_000, in: 500}
+		s.run(6_000*ms, marginal)
+		if s.state(marginal.key) != Kept {
+			t.Fatalf("seed %d: %v", seed, s.state(marginal.key))
+		}
+		fresh := step{key: 0x2000, user: 100, btc: 150, in: 300}
+		began := s.now
+		for s.now < began+3_000*ms && s.state(fresh.key) != Kept {
+			s.run(ms, marginal, fresh)
+		}
+		if took := (s.now - began) / ms; took > 200 {
+			t.Errorf("seed %d: kept after %d ms", seed, took)
+		}
+	}
+}
