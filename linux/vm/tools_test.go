@@ -22,7 +22,7 @@ var tools = []program{
 
 func TestTools(t *testing.T) {
 	t.Parallel()
-	m := newMachine(t, "6.1", 1, "pti=on")
+	m := newMachine(t, "6.1", 1, "pti=on no5lvl")
 	for _, p := range tools {
 		t.Run(p.cmd, func(t *testing.T) { p.tool(t, m) })
 	}
