@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * The chain: syscall, translated code, syscall, ... until something wants the
- * thread in user mode.
+ * thread in user mode. Most of them go round in ub_sym_syscall, in enter.S; what
+ * is here is how a chain begins and ends, and what is looked at closer.
  *
  * Invariant: whenever others can look at the thread, pt_regs is what it would be if
  * the program had come to the same place natively. One exception: while the
- * thread runs in a chained syscall, RBP and R12 to R15 are in the block. No
- * syscall that is chained looks at them; what can see them is an interrupt that
- * samples (perf).
+ * thread runs in a chained syscall, RBP and R12 to R15 are in the block, and if
+ * enter.S does the syscall, then RSP is, too, and RAX, RCX and R11 are what
+ * they were. No syscall that is chained looks at them; what can see them is an
+ * interrupt that samples (perf). When the thread sleeps, ub_sync() makes them right.
  */
 #include <linux/context_tracking.h>
 #include <linux/entry-kvm.h>
 #include <linux/kvm_host.h>
-#include <linux/nospec.h>
 #include <linux/ptrace.h>
-#include <linux/static_call.h>
+#include <linux/string.h>
 #include <asm/fpu/api.h>
 #include <asm/fsgsbase.h>
 #include <asm/processor.h>
@@ -22,88 +23,13 @@
 
 #include "ub.h"
 
-/* The part of struct ub_block that translated code and enter.S know. */
-#define UB_AT(field, off) static_assert(offsetof(struct ub_block, field) == (off))
-UB_AT(rsp, UB_B_RSP);
-UB_AT(r12, UB_B_R12);
-UB_AT(r13, UB_B_R13);
-UB_AT(r14, UB_B_R14);
-UB_AT(r15, UB_B_R15);
-UB_AT(rbp, UB_B_RBP);
-UB_AT(fs_base, 0x40);
-UB_AT(addr_mask, 0x48);
-UB_AT(tag_mask, 0x50);
-UB_AT(regs, UB_B_REGS);
-UB_AT(table, UB_B_TABLE);
-UB_AT(hash_mask, UB_B_HASHMASK);
-UB_AT(poll, UB_B_POLL);
-UB_AT(from, UB_B_FROM);
-UB_AT(fault, UB_B_FAULT);
-UB_AT(nat, UB_B_NAT);
-UB_AT(nat_flags, UB_B_NATFLAGS);
-UB_AT(rcx, UB_B_RCX);
-UB_AT(r11, UB_B_R11);
-UB_AT(flags, UB_B_FLAGS);
-static_assert(sizeof(struct ub_block) <= UB_BLOCK_SIZE);
-static_assert(UB_BLOCK_SIZE % 16 == 8);
-/* What ub_tramp assumes. */
-static_assert(offsetof(struct task_struct, thread_info) == 0);
-static_assert(offsetof(struct thread_info, syscall_work) == 8);
-
 DEFINE_PER_CPU(struct ub_block *, ub_chain);
-
-static long ub_no_syscall(const struct pt_regs *regs, unsigned int nr)
-{
-	return -ENOSYS;
-}
-
-/*
- * The kernel's own dispatcher. It is not exported, and an indirect call to it
- * may trap, since nothing in the kernel takes its address; a static call is
- * patched to be a direct one.
- */
-DEFINE_STATIC_CALL(ub_syscall, ub_no_syscall);
-
-void ub_set_syscall(unsigned long addr)
-{
-	static_call_update(ub_syscall,
-			   (long (*)(const struct pt_regs *, unsigned int))addr);
-}
-
-/*
- * Syscalls that only native code does. There a chain ends before them, and the
- * program executes the instruction itself.
- */
-static const unsigned short ub_never_list[] = {
-	/* They replace the program, or do not return. */
-	__NR_execve, __NR_execveat, __NR_exit, __NR_exit_group,
-	/* The child begins with a copy of pt_regs and of this thread's flags. */
-	__NR_clone, __NR_clone3, __NR_fork, __NR_vfork,
-	/* They change pt_regs: all of it, segments and system flags included. */
-	__NR_rt_sigreturn, __NR_restart_syscall,
-	/* They change what has been checked when the chain began. */
-	__NR_ptrace, __NR_seccomp, __NR_prctl, __NR_arch_prctl,
-	/* They change how this thread must return to user mode. */
-	__NR_iopl, __NR_ioperm, __NR_modify_ldt,
-	/* Registers an area that is to be updated on each return to user mode. */
-	__NR_rseq,
-	/* Of later kernels. They look at the code that calls them: uretprobe, uprobe. */
-	335, 336,
-	/* And shadow stacks. */
-	453,
-};
-
-#define UB_NR_MAX	512
-static_assert(NR_syscalls <= UB_NR_MAX);
-static DECLARE_BITMAP(ub_chainable, UB_NR_MAX);
 
 /* Somebody whom xfer_to_guest_mode_handle_work() can tell of a signal. */
 static struct kvm_vcpu *ub_vcpu;
 
-int ub_chain_init(void)
+int __init ub_chain_init(void)
 {
-	int i;
-
 	ub_vcpu = kvzalloc(sizeof(*ub_vcpu), GFP_KERNEL);
 	if (!ub_vcpu)
 		return -ENOMEM;
@@ -112,10 +38,7 @@ int ub_chain_init(void)
 		kvfree(ub_vcpu);
 		return -ENOMEM;
 	}
-	/* x32 numbers are above. */
-	bitmap_set(ub_chainable, 0, NR_syscalls);
-	for (i = 0; i < ARRAY_SIZE(ub_never_list); i++)
-		__clear_bit(ub_never_list[i], ub_chainable);
+	ub_calls_init();
 	preempt_notifier_inc();
 	return 0;
 }
@@ -132,28 +55,54 @@ void ub_flush(struct ub_block *b)
 {
 	struct ub_counts *to = get_cpu_ptr(b->e->counts);
 	const u64 *n = (u64 *)&b->n;
+	u32 chained = b->chained + (b->given - b->left);
+	u64 entries = ub_runs(b);
 	unsigned int i;
 
-	b->n.chained = b->chained - b->told_chained;
-	b->told_chained = b->chained;
-	b->n.entries = b->entries - b->told_entries;
-	b->told_entries = b->entries;
+	/* Negative if it was looked at while enter.S tried whether any is left. */
+	b->n.chained = (s32)(chained - b->told_chained);
+	b->told_chained = chained;
+	b->n.entries = entries - b->told_entries;
+	b->told_entries = entries;
 	for (i = 0; i < sizeof(b->n) / sizeof(u64); i++)
 		((u64 *)to)[i] += n[i];
 	put_cpu_ptr(b->e->counts);
 	memset(&b->n, 0, sizeof(b->n));
 }
 
-/* Copies the registers that a chain keeps to itself to pt_regs. */
-void ub_sync(struct ub_block *b)
+/*
+ * C has the chain again: enter.S has counted syscalls by taking them from what
+ * is left, and each of them was followed by translated code.
+ */
+static void ub_settle(struct ub_block *b)
 {
-	struct pt_regs *regs = b->regs;
+	u32 n = b->given - b->left;
 
-	regs->bp = b->rbp;
-	regs->r12 = b->r12;
-	regs->r13 = b->r13;
-	regs->r14 = b->r14;
-	regs->r15 = b->r15;
+	/* ub_sched_out() looks at the sum of both. */
+	preempt_disable();
+	b->chained += n;
+	b->entries += n;
+	b->given = 0;
+	b->left = 0;
+	b->kept = 0;
+	preempt_enable();
+}
+
+/**
+ * ub_forget() - have the next look-up be one in the tables
+ * @b: the block
+ *
+ * b->known is where translated code went on before, for enter.S. It may be used
+ * without a look at anything else as long as it is there: see expel.c. A thread
+ * may just have found the address that it looked for, and be about to load where
+ * to go: that is no user address, nor is it one in a blob.
+ *
+ * For the thread itself, or an interrupt on its processor.
+ */
+void ub_forget(struct ub_block *b)
+{
+	memset64((u64 *)b->known, (u64)ub_gone, sizeof(b->known) / 8);
+	barrier();
 }
 
 /* Ends the chain. Return: 0, for the caller to return. */
@@ -161,7 +110,6 @@ static noinline unsigned long ub_end(struct ub_block *b, int why)
 {
 	struct ub_enrolment *e = b->e;
 
-	WRITE_ONCE(b->inside, 0);
 	ub_sync(b);
 	b->n.ends[why]++;
 	/* Together: in between, the notifiers would set ub_chain again. */
@@ -174,23 +122,80 @@ static noinline unsigned long ub_end(struct ub_block *b, int why)
 	return 0;
 }
 
-/* ub_next() for code that uses vector registers. */
-static noinline unsigned long ub_next_vector(struct ub_block *b)
+static __always_inline void ub_go_inside(void)
 {
-	unsigned long native = ub_lookup(b->e->table[1], b->regs->ip);
+	current->pagefault_disabled += UB_INSIDE;
+	barrier();
+}
 
-	if (native == (unsigned long)ub_miss) {
-		WRITE_ONCE(b->inside, 0);
-		return 0;
+/* After translated code: the things that were locked or disabled for it. */
+static __always_inline void ub_go_outside(struct ub_block *b)
+{
+	barrier();
+	current->pagefault_disabled -= UB_INSIDE;
+	if (unlikely(b->fpu)) {
+		b->fpu = false;
+		b->table = b->e->table[0];
+		fpregs_unlock();
 	}
+}
+
+/**
+ * ub_lock() - before code that uses vector registers
+ * @b: the block
+ *
+ * enter.S need not ask whether they are in use: nothing is left to it, and it
+ * comes to ub_unlock() then.
+ */
+void ub_lock(struct ub_block *b)
+{
 	fpregs_lock();
 	if (test_thread_flag(TIF_NEED_FPU_LOAD))
 		switch_fpu_return();
 	b->fpu = true;
 	b->table = b->e->table[1];
-	b->entries++;
-	pagefault_disable();
-	return native;
+	b->kept = b->left;
+	b->given -= b->left;
+	b->left = 0;
+}
+
+/* After it, at a syscall that enter.S does: the first of those that were kept. */
+void ub_unlock(struct ub_block *b)
+{
+	b->given += b->kept;
+	b->left = b->kept - 1;
+	b->kept = 0;
+	b->fpu = false;
+	b->table = b->e->table[0];
+	fpregs_unlock();
+}
+
+/*
+ * Tells enter.S where it may go on, and how often: the last syscall of a chain is
+ * C's, which ends it.
+ */
+static __always_inline void ub_remember(struct ub_block *b, u64 epoch,
+					unsigned long native, bool vector)
+{
+	u64 rip = b->regs->ip, key = rip | (vector ? BIT_ULL(63) : 0);
+	struct ub_known *k = &b->known[(rip & UB_KNOWN_MASK) / sizeof(*k)];
+
+	if (k->rip != key) {
+		WRITE_ONCE(k->rip, key);
+		WRITE_ONCE(k->native, native);
+		barrier();
+		/* Has somebody had us forget it between the look-up and here? */
+		if (unlikely(READ_ONCE(b->e->epoch) != epoch))
+			ub_forget(b);
+	}
+	WRITE_ONCE(b->limit, READ_ONCE(b->e->limit));
+	if (b->limit > b->chained + 1) {
+		preempt_disable();	/* as in ub_settle() */
+		b->given = b->limit - b->chained - 1;
+		b->left = b->given;
+		preempt_enable();
+	}
+	b->exact = false;
 }
 
 /**
@@ -207,17 +212,34 @@ static noinline unsigned long ub_next_vector(struct ub_block *b)
  * Return: 0 if there is no code for where the program is. The thread is not
  * inside then.
  */
-static __always_inline unsigned long ub_next(struct ub_block *b)
+static unsigned long ub_next(struct ub_block *b)
 {
 	struct ub_enrolment *e = b->e;
 	unsigned long native;
+	bool vector = false;
+	u64 epoch;
 
-	WRITE_ONCE(b->inside, READ_ONCE(e->epoch));
+	ub_go_inside();
+	epoch = READ_ONCE(e->epoch);
+	if (unlikely(epoch != b->epoch)) {
+		ub_forget(b);
+		WRITE_ONCE(b->epoch, epoch);
+	}
+	barrier();
 	native = ub_lookup(e->table[0], b->regs->ip);
-	if (unlikely(native == (unsigned long)ub_miss))
-		return ub_next_vector(b);
+	if (native == (unsigned long)ub_miss) {
+		vector = true;
+		native = ub_lookup(e->table[1], b->regs->ip);
+		if (native == (unsigned long)ub_miss) {
+			ub_go_outside(b);
+			return 0;
+		}
+	}
 	b->entries++;
-	pagefault_disable();
+	if (likely(b->plain))
+		ub_remember(b, epoch, native, vector);
+	if (vector)
+		ub_lock(b);
 	return native;
 }
 
@@ -230,8 +252,7 @@ static noinline bool ub_work(struct ub_block *b)
 	unsigned long todo = read_thread_flags();
 
 	/* These are done only on the way to user mode. */
-	if (todo & (_TIF_SIGPENDING | _TIF_NOTIFY_SIGNAL | _TIF_UPROBE |
-		    _TIF_PATCH_PENDING)) {
+	if (todo & UB_WORK_LEAVE) {
 		ub_end(b, UB_END_SIGNAL);
 		return false;
 	}
@@ -249,7 +270,7 @@ static noinline bool ub_work(struct ub_block *b)
 }
 
 /* After a syscall, the first or a later one, that has returned ret. */
-static __always_inline unsigned long ub_after(struct ub_block *b, long ret)
+static unsigned long ub_after(struct ub_block *b, long ret)
 {
 	struct thread_info *ti = current_thread_info();
 	unsigned long native;
@@ -269,6 +290,21 @@ static __always_inline unsigned long ub_after(struct ub_block *b, long ret)
 	if (unlikely(!native))
 		return ub_end(b, UB_END_NO_ENTRY);
 	return native;
+}
+
+/*
+ * Whether enter.S may do syscalls for a thread. It takes the program's flags from
+ * EFLAGS: in kernel mode all those that are not the program's have one value.
+ * And it has RCX and R11 be what SYSCALL makes of them, which with FRED (since
+ * 6.9) it leaves alone.
+ */
+static bool ub_plain(const struct ub_block *b)
+{
+#ifdef X86_FEATURE_FRED
+	if (cpu_feature_enabled(X86_FEATURE_FRED))
+		return false;
+#endif
+	return b->flags == (X86_EFLAGS_FIXED | X86_EFLAGS_IF);
 }
 
 /**
@@ -297,13 +333,20 @@ unsigned long ub_begin(struct ub_block *b, struct ub_enrolment *e)
 	b->hash_mask = UB_TABLE_MASK;
 	b->poll = 1;
 	b->e = e;
-	b->inside = 0;
+	b->epoch = READ_ONCE(e->epoch);
+	ub_forget(b);
 	b->entries = 0;
 	b->tick = 0;
 	b->chained = 0;
+	b->left = 0;
+	b->given = 0;
+	b->kept = 0;
+	b->limit = READ_ONCE(e->limit);
 	b->told_entries = 0;
 	b->told_chained = 0;
 	b->flags = regs->flags & ~(u64)(UB_FLAGS | UB_FLAG_RF);
+	b->exact = true;
+	b->plain = ub_plain(b);
 	b->fpu = false;
 	b->overrun = false;
 	b->preempted = false;
@@ -322,73 +365,47 @@ unsigned long ub_begin(struct ub_block *b, struct ub_enrolment *e)
 	return ub_after(b, regs->ax);
 }
 
-/* Rebuilds the program's registers after a fault. Return: its record. */
-static const struct ub_fault *ub_recover(struct ub_block *b)
+/* Has the program execute its syscall instruction itself. */
+static noinline unsigned long ub_undo(struct ub_block *b, int why)
 {
-	u32 index = (u32)b->fault << 16 | (u16)b->nat[5];
-	struct pt_regs *regs = b->regs;
-	const struct ub_fault *f;
-	struct ub_blob *blob;
-	u64 out[16];
-	int i;
-
-	f = ub_fault_find(index, &blob);
-	if (WARN_ON_ONCE(!f))
-		return NULL;
-	memcpy(out, b->nat, sizeof(out));
-	out[4] = b->rsp;
-	out[5] = b->rbp;
-	out[12] = b->r12;
-	out[13] = b->r13;
-	out[14] = b->r14;
-	out[15] = b->r15;
-	/* All indices were checked when the blob was installed. */
-	for (i = 0; i < f->ndirty; i++) {
-		const struct ub_dirty *d = &blob->dirty[f->first + i];
-
-		out[d->virt] = b->nat[d->nat] + (s64)d->delta;
-	}
-	if (f->flags & UB_FAULT_F_STR)
-		out[7] = b->nat[f->orig_di] + (b->nat[7] - b->nat[f->start_di]);
-	if (f->flags & UB_FAULT_F_SI)
-		out[6] = b->nat[f->orig_si] + (b->nat[6] - b->nat[f->start_si]);
-	regs->ax = out[0];
-	regs->cx = out[1];
-	regs->dx = out[2];
-	regs->bx = out[3];
-	regs->sp = out[4];
-	regs->si = out[6];
-	regs->di = out[7];
-	regs->r8 = out[8];
-	regs->r9 = out[9];
-	regs->r10 = out[10];
-	regs->r11 = out[11];
-	regs->ip = f->rip;
-	regs->flags = b->flags | (b->nat_flags & UB_FLAGS);
-	/* From here on the slots are right again, too. */
-	b->rsp = out[4];
-	b->rbp = out[5];
-	b->r12 = out[12];
-	b->r13 = out[13];
-	b->r14 = out[14];
-	b->r15 = out[15];
-	return f;
+	b->regs->ip -= 2;
+	b->regs->orig_ax = -1;
+	return ub_end(b, why);
 }
 
-/* After translated code: the things that were locked or disabled for it. */
-static __always_inline void ub_out(struct ub_block *b)
+/* Translated code has reached a syscall that enter.S does not do. */
+static unsigned long ub_step(struct ub_block *b)
 {
-	pagefault_enable();
-	if (unlikely(b->fpu)) {
-		b->fpu = false;
-		b->table = b->e->table[0];
-		fpregs_unlock();
+	struct thread_info *ti = current_thread_info();
+	struct pt_regs *regs = b->regs;
+	u32 nr = regs->ax;
+
+	if (unlikely(!ub_chainable(nr)))
+		return ub_undo(b, UB_END_NEVER);
+	/* Somebody may have begun to trace this thread meanwhile. */
+	if (unlikely(READ_ONCE(ti->syscall_work) & UB_WORK))
+		return ub_undo(b, UB_END_WORK);
+	/* A signal that has come before the syscall is handled before it. */
+	if (unlikely(READ_ONCE(ti->flags) & UB_WORK_LEAVE))
+		return ub_undo(b, UB_END_SIGNAL);
+	/* Now pt_regs becomes what the kernel's entry code makes it. */
+	regs->orig_ax = regs->ax;
+	regs->ax = -ENOSYS;
+#ifdef X86_FEATURE_FRED		/* since 6.9: there these registers stay */
+	if (!cpu_feature_enabled(X86_FEATURE_FRED))
+#endif
+	{
+		regs->cx = regs->ip;
+		regs->r11 = regs->flags;
 	}
+	b->chained++;
+	return ub_after(b, static_call(ub_syscall)(regs, nr));
 }
 
 /**
- * ub_left() - translated code was left in another way than by a syscall
- * @b: the block; pt_regs is exact, unless @why is UB_EXIT_FAULT
+ * ub_left() - translated code was left, but not for enter.S to do a syscall
+ * @b: the block; pt_regs is exact, unless @why is UB_EXIT_FAULT. At a syscall it
+ *	is what it is before the instruction, but for RIP, which is behind it
  * @why: UB_EXIT_...
  *
  * Return: as ub_begin().
@@ -397,33 +414,43 @@ unsigned long ub_left(struct ub_block *b, unsigned int why)
 {
 	struct ub_enrolment *e = b->e;
 	struct pt_regs *regs = b->regs;
-	const struct ub_fault *f;
-	bool overrun = b->overrun, asked = !b->poll;
+	struct ub_fault f = { .kind = UB_FAULT_POLL };
+	bool overrun = b->overrun, asked = !b->poll, lost = false;
 	unsigned long native;
 
-	ub_out(b);
+	ub_settle(b);
+	if (why == UB_EXIT_FAULT) {
+		const struct ub_fault *found = ub_recover(b);
+
+		/* It is the blob's, which may go as soon as we are outside. */
+		if (found)
+			f = *found;
+		else
+			lost = true;
+	}
+	b->exact = true;
+	ub_go_outside(b);
+	if (why == UB_EXIT_SYSCALL)
+		return ub_step(b);
 	/* The program is not in a syscall: there is none to be restarted. */
 	regs->orig_ax = -1;
 	b->poll = 1;
 	b->overrun = false;
 	if (why == UB_EXIT_FAULT) {
-		f = ub_recover(b);
-		WRITE_ONCE(b->inside, 0);
-		if (!f) {
+		if (lost) {
 			/* The registers are lost. So is the program. */
 			send_sig(SIGKILL, current, 1);
 			return ub_end(b, UB_END_SIGNAL);
 		}
 		/* A touch reads the anchor too. */
-		if (f->kind != UB_FAULT_POLL &&
-		    !(asked && f->kind == UB_FAULT_TOUCH)) {
+		if (f.kind != UB_FAULT_POLL &&
+		    !(asked && f.kind == UB_FAULT_TOUCH)) {
 			b->n.exits[UB_EXIT_FAULT]++;
-			ub_event(e, UB_EV_FAULT, f->kind, f->rip, 0, 1);
+			ub_event(e, UB_EV_FAULT, f.kind, f.rip, 0, 1);
 			return ub_end(b, UB_END_EXIT);
 		}
 		why = UB_EXIT_FUEL;
 	}
-	WRITE_ONCE(b->inside, 0);
 	b->n.exits[why]++;
 	if (READ_ONCE(current_thread_info()->syscall_work) & UB_WORK)
 		return ub_end(b, UB_END_WORK);
@@ -446,46 +473,21 @@ unsigned long ub_left(struct ub_block *b, unsigned int why)
 	return ub_end(b, UB_END_EXIT);
 }
 
-/* Has the program execute its syscall instruction itself. */
-static noinline unsigned long ub_undo(struct ub_block *b, int why)
-{
-	struct pt_regs *regs = b->regs;
-
-	regs->ip -= 2;
-	regs->ax = regs->orig_ax;
-	regs->cx = b->rcx;
-	regs->r11 = b->r11;
-	regs->orig_ax = -1;
-	return ub_end(b, why);
-}
-
 /**
- * ub_step() - translated code has reached a syscall
- * @b: the block; pt_regs is what the kernel's entry code makes it
+ * ub_resume() - enter.S has done a syscall, and there is something to look at
+ * @b: the block; pt_regs is what ub_sync() expects
+ * @ret: what the syscall has returned
  *
  * Return: as ub_begin().
  */
-unsigned long ub_step(struct ub_block *b)
+unsigned long ub_resume(struct ub_block *b, long ret)
 {
-	struct pt_regs *regs = b->regs;
-	u32 nr = regs->orig_ax;
-
-	ub_out(b);
-	WRITE_ONCE(b->inside, 0);
-	if (unlikely(nr >= UB_NR_MAX))
-		return ub_undo(b, UB_END_NEVER);
-	nr = array_index_nospec(nr, UB_NR_MAX);
-	if (unlikely(!test_bit(nr, ub_chainable)))
-		return ub_undo(b, UB_END_NEVER);
-	/* Somebody may have begun to trace this thread meanwhile. */
-	if (unlikely(READ_ONCE(current_thread_info()->syscall_work) & UB_WORK))
-		return ub_undo(b, UB_END_WORK);
-#ifdef X86_FEATURE_FRED		/* since 6.9: there these registers stay */
-	if (cpu_feature_enabled(X86_FEATURE_FRED)) {
-		regs->cx = b->rcx;
-		regs->r11 = b->r11;
-	}
-#endif
-	b->chained++;
-	return ub_after(b, static_call(ub_syscall)(regs, nr));
+	ub_settle(b);
+	/* That one was counted before it was clear where it would lead. */
+	b->entries--;
+	ub_complete(b);
+	/* From here on ub_sync() leaves RAX alone. */
+	WRITE_ONCE(b->exact, true);
+	barrier();
+	return ub_after(b, ret);
 }

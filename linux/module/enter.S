@@ -5,7 +5,7 @@
  * While translated code runs, RSP points at a struct ub_block, RBP at the
  * anchor, and EFLAGS.AC is set. The program's flags are in EFLAGS from the end of
  * ub_enter to the PUSHF that saves them: in between only instructions that
- * leave them alone are used (CLAC changes only AC).
+ * leave them alone are used (CLAC and STAC change only AC).
  */
 #include <linux/linkage.h>
 #include <linux/version.h>
@@ -19,8 +19,7 @@
 #include <linux/objtool.h>
 
 #include "ub_asm.h"
-
-#define UB_ENOSYS	-38
+#include "ub_offsets.h"
 
 /* From 6.2 to 6.14 the current task is a member of pcpu_hot, the first one. */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 2, 0) && \
@@ -55,7 +54,7 @@ SYM_CODE_START(ub_tramp)
 	ANNOTATE_NOENDBR
 	CALL_DEPTH_ACCOUNT
 	mov	CURRENT_TASK, %rax
-	testb	$(1 << (UB_WORK_BIT & 7)), (8 + UB_WORK_BIT / 8)(%rax)
+	testb	$(1 << (UB_WORK_BIT & 7)), (UB_TASK_CALL_WORK + UB_WORK_BIT / 8)(%rax)
 	jnz	1f
 	RET
 1:	/* In a chain? Then this is one of its syscalls. */
@@ -101,10 +100,11 @@ SYM_FUNC_START(ub_run)
 	lfence
 1:	UNWIND_HINT_SAVE
 	call	ub_enter
-.Lsyscall:
+.Lreturned:
 	ANNOTATE_NOENDBR
 	mov	%rsp, %rdi
-	call	ub_step
+	mov	%rax, %rsi
+	call	ub_resume
 2:	test	%rax, %rax
 	jnz	1b
 3:	mov	UB_B_REGS(%rsp), %rax
@@ -165,38 +165,50 @@ SYM_FUNC_END(ub_enter)
 STACK_FRAME_NON_STANDARD ub_enter
 
 /*
- * LEAVE goes back to ub_run. Translated code has run in kernel mode, with
- * branches of the program's choice. What the kernel's entry code does, on
- * processors that need it, so that such history does not direct its own
- * speculation, is done here too, before the first indirect branch or return.
- * Kernels that have x64_sys_call have both macros.
+ * Translated code has run in kernel mode, with branches of the program's choice.
+ * What the kernel's entry code does, on processors that need it, so that such
+ * history does not direct its own speculation, is done here too, before the first
+ * indirect branch or return. May change RAX, RCX, RDX and the flags. Kernels that
+ * have x64_sys_call have both macros.
  */
-.macro LEAVE to
+.macro UNTRAIN
 	CLEAR_BRANCH_HISTORY
 	UNTRAIN_RET
+.endm
+
+/* Goes on in ub_run: a return for its call of ub_enter. */
+.macro RETURN_TO to
 	push	$\to
 	UNWIND_HINT_FUNC
 	RET
 .endm
 
-/* The program's registers that are in place, and RIP from R13, into pt_regs at R12. */
-.macro SAVE_REST
+/*
+ * At a syscall: stores what enter.S has not yet stored of what the syscall and
+ * ub_sync() look at, R12 = pt_regs. Then the thread, R15, is not inside any more.
+ */
+.macro GO_OUTSIDE
 	mov	%rdx, RDX(%r12)
 	mov	%rbx, RBX(%r12)
-	mov	%rsi, RSI(%r12)
 	mov	%rdi, RDI(%r12)
 	mov	%r8, R8(%r12)
 	mov	%r9, R9(%r12)
 	mov	%r10, R10(%r12)
 	mov	%r13, RIP(%r12)
+	subl	$UB_INSIDE, UB_TASK_FAULTS(%r15)
+	UNTRAIN
 .endm
 
 /*
  * Translated code jumps to these: the program's registers are in place or in
  * their slots, R13 is the program's RIP, R12, R14 and R15 are free.
  *
- * A syscall: pt_regs becomes what the processor and the kernel's entry code make
- * it, but for RBP and R12 to R15, which only ub_sync() copies.
+ * A syscall. What is between here and JMP_NOSPEC is all that a chained syscall
+ * costs besides itself, if nothing is to be looked at closer; else C decides. The flags that are tested are those that the kernel tests on its way in
+ * and out. Of pt_regs only what the syscall looks at is stored: ub_sync() makes
+ * the rest of it. What C leaves alone stays where it is: RBX, RBP (even if the
+ * timer has moved it: the next poll leaves then), R12 = pt_regs, R13 = RIP and
+ * R15 = the task.
  */
 	.p2align 6
 SYM_CODE_START(ub_sym_syscall)
@@ -204,33 +216,113 @@ SYM_CODE_START(ub_sym_syscall)
 	ANNOTATE_NOENDBR
 	CLAC
 	mov	UB_B_REGS(%rsp), %r12
-	mov	%rax, ORIG_RAX(%r12)
-	movq	$UB_ENOSYS, RAX(%r12)
 	pushf
-	pop	%rax
-	mov	%rcx, UB_B_RCX(%rsp)
-	mov	%r11, UB_B_R11(%rsp)
-	SAVE_REST
-	mov	%r13, RCX(%r12)
-	and	$UB_FLAGS, %eax
-	or	UB_B_FLAGS(%rsp), %rax
-	mov	%rax, EFLAGS(%r12)
-	mov	%rax, R11(%r12)
-	mov	UB_B_RSP(%rsp), %rax
-	mov	%rax, RSP(%r12)
-	LEAVE .Lsyscall
+	pop	EFLAGS(%r12)
+	mov	CURRENT_TASK, %r15
+	mov	%rax, ORIG_RAX(%r12)
+	mov	%rsi, RSI(%r12)
+	/* What is not done here is not in its place of the table. */
+	mov	%eax, %esi
+	and	$(UB_NR_MAX - 1), %esi
+	cmp	%eax, ub_short_calls(, %rsi, 4)
+	jne	3f
+	testl	$UB_TASK_WORK, UB_TASK_FLAGS(%r15)
+	jnz	3f
+	testl	$UB_CALL_WORK, UB_TASK_CALL_WORK(%r15)
+	jnz	3f
+	subl	$1, UB_B_LEFT(%rsp)
+	jc	4f
+	GO_OUTSIDE
+1:	mov	%r12, %rdi
+	call	__SCT__ub_syscall
+	testl	$UB_TASK_WORK, UB_TASK_FLAGS(%r15)
+	jnz	6f
+	testl	$UB_CALL_WORK, UB_TASK_CALL_WORK(%r15)
+	jnz	6f
+	/* First inside, then the look-up: see expel.c. */
+	addl	$UB_INSIDE, UB_TASK_FAULTS(%r15)
+	mov	%r13d, %r15d
+	and	$UB_KNOWN_MASK, %r15d
+	cmp	%r13, UB_B_KNOWN(%rsp, %r15)
+	jne	5f
+2:	mov	%rax, %rcx
+	/* As in ub_enter. Here AH is IF, which is set, and OF, which overflows. */
+	mov	EFLAGS(%r12), %r11
+	mov	%r11d, %eax
+	add	$(0x7f - 0x08 - 0x02 + 0x01), %ah
+	mov	%al, %ah
+	sahf
+	mov	%rcx, %rax
+	mov	%r13, %rcx
+	mov	RDX(%r12), %rdx
+	mov	RSI(%r12), %rsi
+	mov	RDI(%r12), %rdi
+	mov	R8(%r12), %r8
+	mov	R9(%r12), %r9
+	mov	R10(%r12), %r10
+	mov	(UB_B_KNOWN + 8)(%rsp, %r15), %r12
+	STAC
+	JMP_NOSPEC r12
+
+	/* Before the syscall. Code with vector registers leaves nothing here. */
+4:	addl	$1, UB_B_LEFT(%rsp)
+	cmpl	$0, UB_B_KEPT(%rsp)
+	je	3f
+	GO_OUTSIDE
+	mov	%rsp, %rdi
+	call	ub_unlock
+	mov	ORIG_RAX(%r12), %esi
+	and	$(UB_NR_MAX - 1), %esi
+	jmp	1b
+	/* It is for C to do, or for the program. */
+3:	mov	RSI(%r12), %rsi
+	mov	$UB_EXIT_SYSCALL, %r15d
+	jmp	ub_save_flags
+
+	/* After it. The addresses of code with vector registers have bit 63. */
+5:	mov	%r13, %r14
+	bts	$63, %r14
+	cmp	%r14, UB_B_KNOWN(%rsp, %r15)
+	jne	7f
+	mov	%rax, %r14
+	mov	%rsp, %rdi
+	call	ub_lock
+	mov	%r14, %rax
+	jmp	2b
+	/* The chain may not go on, or not to a place known here. */
+7:	mov	CURRENT_TASK, %r15
+	subl	$UB_INSIDE, UB_TASK_FAULTS(%r15)
+6:	RETURN_TO .Lreturned
 SYM_CODE_END(ub_sym_syscall)
 
-/* Any other way out: R15 = why. R14, for a miss, goes into the block before. */
+/* Tells objtool whose call that is, so that it becomes a direct one. */
+	.pushsection .discard.addressable, "aw"
+	.quad	__SCK__ub_syscall
+	.popsection
+
+/*
+ * Any other way out, and a syscall for C: R15 = why. R14, for a miss, goes into
+ * the block before.
+ */
 SYM_CODE_START_LOCAL(ub_save)
 	HINT_BLOCK
 	mov	UB_B_REGS(%rsp), %r12
-	mov	%rax, RAX(%r12)
 	pushf
-	pop	%rax
+	pop	EFLAGS(%r12)
+SYM_INNER_LABEL(ub_save_flags, SYM_L_LOCAL)
+	HINT_BLOCK
+	mov	%rax, RAX(%r12)
 	mov	%rcx, RCX(%r12)
+	mov	%rdx, RDX(%r12)
+	mov	%rbx, RBX(%r12)
+	mov	%rsi, RSI(%r12)
+	mov	%rdi, RDI(%r12)
+	mov	%r8, R8(%r12)
+	mov	%r9, R9(%r12)
+	mov	%r10, R10(%r12)
 	mov	%r11, R11(%r12)
-	SAVE_REST
+	mov	%r13, RIP(%r12)
+	mov	EFLAGS(%r12), %eax
 	and	$UB_FLAGS, %eax
 	or	UB_B_FLAGS(%rsp), %rax
 	mov	%rax, EFLAGS(%r12)
@@ -238,8 +330,18 @@ SYM_CODE_START_LOCAL(ub_save)
 	mov	%rax, RSP(%r12)
 SYM_INNER_LABEL(ub_leave, SYM_L_LOCAL)
 	HINT_BLOCK
-	LEAVE .Lleft
+	UNTRAIN
+	RETURN_TO .Lleft
 SYM_CODE_END(ub_save)
+
+/* Where ways lead that ub_forget() has taken from under a thread's feet. */
+SYM_CODE_START(ub_gone)
+	HINT_BLOCK
+	ENDBR
+	CLAC
+	mov	$UB_EXIT_FUEL, %r15d
+	jmp	ub_save
+SYM_CODE_END(ub_gone)
 
 SYM_CODE_START(ub_sym_stop)
 	HINT_BLOCK

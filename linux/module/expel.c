@@ -2,15 +2,23 @@
 /*
  * Who is in translated code, and how to get them out of it.
  *
- * A thread enters: it stores the epoch of its enrolment into b->inside, then
- * looks up where to go. Code is taken away: its entries leave the tables, then the
- * epoch grows, then ub_expel() waits until no thread is inside with an older
- * epoch. Whoever is inside with the new one has seen the tables without them.
+ * A thread enters: it says that it is inside, then stores the epoch of its
+ * enrolment into b->epoch, then looks up where to go. Code is taken away: its
+ * entries leave the tables, then the epoch grows, then ub_expel() waits until no
+ * thread is inside with an older epoch. Whoever is inside with the new one has seen
+ * the tables without them.
  *
  * Threads that run are found through ub_chain, by an interrupt on their processor:
  * it sees that processor's stores in program order, so entering needs no
  * barrier. Threads that were preempted inside are in e->preempted. Between the two
  * a thread can be missed, which e->switches tells: then we look again.
+ *
+ * After most syscalls a thread takes its way from b->known, with a look at
+ * neither epoch nor tables. It may do so because nobody waits in vain for that
+ * to be forgotten: the same interrupt does it to threads that run, and those
+ * that do not, wherever they are, do it when they get a processor and the epoch
+ * is not theirs any more. So when ub_expel() returns, no thread can take a
+ * way that was known before, and one that has taken it was found inside.
  *
  * A thread that is in one of its chain's syscalls is not inside, however long that
  * takes. One that is inside waits for nothing but the processor: it cannot
@@ -30,9 +38,7 @@ struct ub_expel_info {
 
 static bool ub_stale(const struct ub_block *b, u64 epoch)
 {
-	u64 inside = READ_ONCE(b->inside);
-
-	return inside && inside < epoch;
+	return READ_ONCE(b->epoch) < epoch;
 }
 
 /* On each processor. */
@@ -41,7 +47,10 @@ static void ub_expel_here(void *arg)
 	struct ub_expel_info *info = arg;
 	struct ub_block *b = __this_cpu_read(ub_chain);
 
-	if (b && b->e == info->e && ub_stale(b, info->epoch)) {
+	if (!b || b->e != info->e || !ub_stale(b, info->epoch))
+		return;
+	ub_forget(b);
+	if (ub_inside()) {
 		atomic_inc(&info->found);
 		/* Only a timer's interrupt can reach the registers. */
 		ub_fuel_now();
@@ -76,9 +85,13 @@ void ub_expel(struct ub_enrolment *e)
 	u64 before, after;
 	bool found, told = false;
 
-	/* The only thread that there is: it is here. */
-	if (current->mm == e->mm && atomic_read(&e->mm->mm_users) == 1)
+	/* The only thread that there is: it is here, in a syscall. */
+	if (current->mm == e->mm && atomic_read(&e->mm->mm_users) == 1) {
+		preempt_disable();
+		ub_expel_here(&info);
+		preempt_enable();
 		return;
+	}
 	smp_mb(); /* before the interrupts: what was taken away is away */
 	for (;;) {
 		found = false;
@@ -116,7 +129,12 @@ static void ub_sched_in(struct preempt_notifier *pn, int cpu)
 		e->switches++;
 		raw_spin_unlock_irqrestore(&e->switch_lock, flags);
 	}
-	if (READ_ONCE(b->inside) && ub_must_leave(b))
+	if (READ_ONCE(b->epoch) != READ_ONCE(e->epoch) ||
+	    READ_ONCE(b->limit) != READ_ONCE(e->limit))
+		ub_forget(b);
+	/* Nor may the processor run ahead to what is to be forgotten. */
+	barrier_nospec();
+	if (ub_inside() && ub_must_leave(b))
 		ub_fuel_now();
 	else
 		ub_fuel_start();
@@ -129,7 +147,7 @@ static void ub_sched_out(struct preempt_notifier *pn, struct task_struct *next)
 	struct ub_enrolment *e = b->e;
 
 	__this_cpu_write(ub_chain, NULL);
-	if (READ_ONCE(b->inside)) {
+	if (ub_inside()) {
 		raw_spin_lock(&e->switch_lock);
 		list_add(&b->link, &e->preempted);
 		b->preempted = true;

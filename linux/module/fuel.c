@@ -51,7 +51,7 @@ bool ub_must_leave(struct ub_block *b)
 	return READ_ONCE(ti->flags) & EXIT_TO_USER_MODE_WORK ||
 	       READ_ONCE(ti->syscall_work) & UB_WORK ||
 	       !READ_ONCE(b->e->limit) ||
-	       READ_ONCE(b->inside) != READ_ONCE(b->e->epoch) ||
+	       READ_ONCE(b->epoch) != READ_ONCE(b->e->epoch) ||
 	       /* Locked vector registers keep softirqs from running. */
 	       (b->fpu && local_softirq_pending());
 }
@@ -69,12 +69,17 @@ static enum hrtimer_restart ub_tick(struct hrtimer *timer)
 		return HRTIMER_NORESTART;
 	fuel->ran = false;
 	hrtimer_forward_now(timer, ns_to_ktime(fuel_us * NSEC_PER_USEC));
-	if (!b || !READ_ONCE(b->inside))
+	if (!b)
+		return HRTIMER_RESTART;
+	/* A switch: enter.S does not look at it. */
+	if (READ_ONCE(b->limit) != READ_ONCE(b->e->limit))
+		ub_forget(b);
+	if (!ub_inside())
 		return HRTIMER_RESTART;
 	/* The same run as at the last tick? */
-	if (b->tick == b->entries)
+	if (b->tick == ub_runs(b))
 		b->overrun = true;
-	b->tick = b->entries;
+	b->tick = ub_runs(b);
 	if (!b->overrun && !ub_must_leave(b))
 		return HRTIMER_RESTART;
 	b->poll = 0;

@@ -16,6 +16,7 @@
 #include <linux/preempt.h>
 #include <linux/sched.h>
 #include <linux/spinlock.h>
+#include <linux/static_call.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
 
@@ -38,6 +39,9 @@
 
 /* Threads with any of this run natively. */
 #define UB_WORK		(SYSCALL_WORK_ENTER | SYSCALL_WORK_EXIT)
+/* Of EXIT_TO_USER_MODE_WORK, what is done only on the way to user mode. */
+#define UB_WORK_LEAVE	(_TIF_SIGPENDING | _TIF_NOTIFY_SIGNAL | \
+			 _TIF_UPROBE | _TIF_PATCH_PENDING)
 
 /**
  * struct ub_way - an element of a dispatch table
@@ -91,14 +95,23 @@ struct ub_block {
 	u64 fault;		/* high part of the fault's index */
 	u64 nat[16];		/* native registers at a fault */
 	u64 nat_flags;
-	u64 rcx, r11;		/* at a syscall; in pt_regs they are overwritten */
 	u64 flags;		/* those of the program that do not change */
+	u32 left;		/* syscalls that enter.S may do before C does one */
+	u32 given;		/* what @left began with */
+	struct ub_known {
+		u64 rip;
+		unsigned long native;
+	} known[UB_KNOWN_MASK / 16 + 1];	/* see ub_forget() */
+	u32 kept;		/* what is left, while @fpu is set */
 	/* For C. */
 	struct ub_enrolment *e;
-	u64 inside;		/* not 0: may be in translated code; e->epoch then */
-	u64 entries;		/* runs of translated code so far */
-	u64 tick;		/* entries when the timer last looked */
-	u32 chained;		/* syscalls so far */
+	u64 epoch;		/* of @e when the last look-up in its tables began */
+	u64 entries;		/* runs of translated code so far, see ub_runs() */
+	u64 tick;		/* runs when the timer last looked */
+	u32 chained;		/* syscalls so far, but for given - left */
+	u32 limit;		/* of @e when @left was set */
+	bool exact;		/* pt_regs is, but for what ub_sync() copies always */
+	bool plain;		/* enter.S may do syscalls for this thread */
 	bool fpu;		/* vector registers are the program's, and locked */
 	bool overrun;		/* was in translated code for a whole period */
 	bool preempted;		/* is in e->preempted */
@@ -151,7 +164,7 @@ struct ub_enrolment {
 
 	/* Read by each chain, written seldom. */
 	u32 limit;			/* 0: do not chain */
-	u64 epoch;			/* never 0; grows when blobs are taken away */
+	u64 epoch;			/* grows when blobs are taken away */
 	struct ub_way *table[2];	/* vector level none; all levels */
 	u32 hot, miss;
 	bool rseq;			/* has rseq critical sections */
@@ -183,9 +196,12 @@ struct ub_enrolment {
 	bool gone_due, rseq_due;
 };
 
+struct pt_regs;
+
 /* enter.S */
 void ub_tramp(void);
 void ub_miss(void);
+void ub_gone(void);
 void ub_sym_syscall(void);
 void ub_sym_dispatch(void);
 void ub_sym_stop(void);
@@ -196,10 +212,11 @@ extern char ub_dispatch_begin[], ub_dispatch_end[];
 extern char ub_arena[], ub_arena_end[];
 
 /* Called from enter.S. */
-struct pt_regs;
 notrace struct ub_enrolment *ub_want(struct pt_regs *regs);
 unsigned long ub_begin(struct ub_block *b, struct ub_enrolment *e);
-notrace unsigned long ub_step(struct ub_block *b);
+unsigned long ub_resume(struct ub_block *b, long ret);
+void ub_lock(struct ub_block *b);
+void ub_unlock(struct ub_block *b);
 unsigned long ub_left(struct ub_block *b, unsigned int why);
 
 /* The chain of the task that runs on this processor. */
@@ -209,13 +226,25 @@ DECLARE_PER_CPU(struct ub_block *, ub_chain);
 int ub_chain_init(void);
 void ub_chain_exit(void);
 void ub_flush(struct ub_block *b);
+void ub_forget(struct ub_block *b);
+
+/* regs.c */
+void ub_complete(struct ub_block *b);
 void ub_sync(struct ub_block *b);
+const struct ub_fault *ub_recover(struct ub_block *b);
+
+/* calls.c */
+long ub_no_syscall(const struct pt_regs *regs, unsigned int nr);
+DECLARE_STATIC_CALL(ub_syscall, ub_no_syscall);
+void ub_calls_init(void);
+void ub_set_syscall(unsigned long addr);
+bool ub_chainable(unsigned int nr);
+extern u32 ub_short_calls[UB_NR_MAX];
 
 /* hook.c */
 int ub_hook_init(void);
 void ub_hook_exit(void);
 extern unsigned int ub_hooks;
-void ub_set_syscall(unsigned long addr);
 
 /* fuel.c */
 extern unsigned long ub_anchor;
@@ -290,6 +319,19 @@ void ub_dev_exit(void);
 int ub_facts_init(void);
 extern u64 ub_addr_mask;		/* PDEP's, see facts.c */
 extern u32 ub_facts, ub_vec;
+
+/* Whether this thread is in translated code, or on the way in or out. */
+static __always_inline bool ub_inside(void)
+{
+	return READ_ONCE(current->pagefault_disabled) & UB_INSIDE;
+}
+
+/* How often a chain has gone to translated code, those times in enter.S included. */
+static __always_inline u64 ub_runs(const struct ub_block *b)
+{
+	return READ_ONCE(b->entries) +
+	       (u32)(READ_ONCE(b->given) - READ_ONCE(b->left));
+}
 
 /**
  * ub_lookup() - where to go on for a program address

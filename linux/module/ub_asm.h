@@ -21,11 +21,24 @@
 #define UB_B_FAULT	0x80
 #define UB_B_NAT	0x88
 #define UB_B_NATFLAGS	0x108
-#define UB_B_RCX	0x110
-#define UB_B_R11	0x118
-#define UB_B_FLAGS	0x120
+#define UB_B_FLAGS	0x110
+#define UB_B_LEFT	0x118
+#define UB_B_KNOWN	0x120
+#define UB_B_KEPT	0x220
 /* The whole block; a multiple of 16, plus 8 to align what ub_run() calls. */
-#define UB_BLOCK_SIZE	0x278
+#define UB_BLOCK_SIZE	0x388
+
+/* The ways that a chain knows: 16, of 16 bytes, by bits of the address. */
+#define UB_KNOWN_MASK	0xf0
+
+/* Syscalls that may be chained have numbers below this. */
+#define UB_NR_MAX	512
+
+/*
+ * Added to task_struct.pagefault_disabled of a thread that is, or may be, in
+ * translated code. That disables page faults, as 1 would.
+ */
+#define UB_INSIDE	0x10000
 
 /* Why translated code was left. */
 #define UB_EXIT_SYSCALL	0
