@@ -32,6 +32,7 @@ type Options struct {
 	Count bool
 	// Emulate forbids KVM.
 	Emulate bool
+	Debug   bool      // for Trace
 	Console io.Writer // gets the console's output as it comes, if not nil
 }
 
@@ -177,6 +178,9 @@ func (vm *VM) boot(ctx context.Context) error {
 		args = append(args, "-accel", "tcg", "-cpu", "max", "-icount", "shift=0,sleep=off")
 	default:
 		args = append(args, "-accel", "tcg,thread=single", "-cpu", "max")
+	}
+	if o.Debug {
+		args = append(args, "-gdb", "unix:"+filepath.Join(vm.dir, "debug")+",server=on,wait=off")
 	}
 	vm.cmd = exec.Command(qemu, args...)
 	out, err := vm.cmd.StdoutPipe()

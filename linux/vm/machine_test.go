@@ -18,6 +18,7 @@ type machine struct {
 	series string
 	cpus   int
 	append string
+	debug  bool // for Trace
 	mu     sync.Mutex
 	vm     *guest.VM
 }
@@ -53,7 +54,7 @@ func (m *machine) boot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := guest.Options{Kernel: k, Image: img, CPUs: m.cpus, Append: m.append, PTI: strings.Contains(m.append, "pti=on")}
+	o := guest.Options{Kernel: k, Image: img, CPUs: m.cpus, Append: m.append, PTI: strings.Contains(m.append, "pti=on"), Debug: m.debug, Emulate: m.debug}
 	if os.Getenv("UB_VM_CONSOLE") != "" {
 		o.Console = os.Stderr
 	}

@@ -24,6 +24,7 @@ var cPrograms = []program{
 	{cmd: "futex", min: 1000, core: true},
 	{cmd: "timer", min: 1000, core: true},
 	{cmd: "storm", min: 500},
+	{cmd: "before", min: 300, core: true},
 	{cmd: "killstop", min: 2000, core: true},
 	{cmd: "eintr", min: 500, core: true},
 	{cmd: "trees", min: 500},

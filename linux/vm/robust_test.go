@@ -73,6 +73,16 @@ cut -d ' ' -f 1 /proc/uptime
 	}
 }
 
+// TestReplace replaces code under threads that are in calls which it has made, on two processors: what a chain remembers of
+// where to go on must be forgotten in time.
+func TestReplace(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t, "6.1", 2, "")
+	for _, p := range []program{{cmd: "replace self", min: 500}, {cmd: "replace two", min: 500}, {cmd: "replace sleeper", min: 500}, {cmd: "replace busy", min: 500}} {
+		t.Run(p.cmd, func(t *testing.T) { p.test(t, m) })
+	}
+}
+
 // TestVectorState runs programs with vector registers beside a user of the FPU in softirqs.
 func TestVectorState(t *testing.T) {
 	t.Parallel()
