@@ -177,11 +177,11 @@ void ub_unlock(struct ub_block *b)
 static __always_inline void ub_remember(struct ub_block *b, u64 epoch,
 					unsigned long native, bool vector)
 {
-	u64 rip = b->regs->ip, key = rip | (vector ? BIT_ULL(63) : 0);
-	struct ub_known *k = &b->known[(rip & UB_KNOWN_MASK) / sizeof(*k)];
+	u64 rip = b->regs->ip;
+	struct ub_known *k = &b->known[vector][(rip & UB_KNOWN_MASK) / sizeof(*k)];
 
-	if (k->rip != key) {
-		WRITE_ONCE(k->rip, key);
+	if (k->rip != rip) {
+		WRITE_ONCE(k->rip, rip);
 		WRITE_ONCE(k->native, native);
 		barrier();
 		/* Has somebody had us forget it between the look-up and here? */

@@ -204,11 +204,11 @@ STACK_FRAME_NON_STANDARD ub_enter
  * their slots, R13 is the program's RIP, R12, R14 and R15 are free.
  *
  * A syscall. What is between here and JMP_NOSPEC is all that a chained syscall
- * costs besides itself, if nothing is to be looked at closer; else C decides. The flags that are tested are those that the kernel tests on its way in
- * and out. Of pt_regs only what the syscall looks at is stored: ub_sync() makes
- * the rest of it. What C leaves alone stays where it is: RBX, RBP (even if the
- * timer has moved it: the next poll leaves then), R12 = pt_regs, R13 = RIP and
- * R15 = the task.
+ * costs besides itself, if nothing is to be looked at closer; else C decides. The
+ * flags that are tested are those that the kernel tests on its way in and out. Of
+ * pt_regs only what the syscall looks at is stored: ub_sync() makes the rest of
+ * it. What C leaves alone stays where it is: RBX, RBP (even if the timer has
+ * moved it: the next poll leaves then), R12 = pt_regs, R13 = RIP, R15 = the task.
  */
 	.p2align 6
 SYM_CODE_START(ub_sym_syscall)
@@ -279,10 +279,9 @@ SYM_CODE_START(ub_sym_syscall)
 	mov	$UB_EXIT_SYSCALL, %r15d
 	jmp	ub_save_flags
 
-	/* After it. The addresses of code with vector registers have bit 63. */
-5:	mov	%r13, %r14
-	bts	$63, %r14
-	cmp	%r14, UB_B_KNOWN(%rsp, %r15)
+	/* After it. Code with vector registers is known in another part. */
+5:	add	$UB_KNOWN_VECTOR, %r15d
+	cmp	%r13, UB_B_KNOWN(%rsp, %r15)
 	jne	7f
 	mov	%rax, %r14
 	mov	%rsp, %rdi

@@ -101,7 +101,7 @@ struct ub_block {
 	struct ub_known {
 		u64 rip;
 		unsigned long native;
-	} known[UB_KNOWN_MASK / 16 + 1];	/* see ub_forget() */
+	} known[2][UB_KNOWN_VECTOR / 16];	/* see ub_forget() */
 	u32 kept;		/* what is left, while @fpu is set */
 	/* For C. */
 	struct ub_enrolment *e;
