@@ -78,13 +78,15 @@ static void ub_settle(struct ub_block *b)
 {
 	u32 n = b->given - b->left;
 
+	b->kept = 0;
+	if (!b->given && !b->left)
+		return;
 	/* ub_sched_out() looks at the sum of both. */
 	preempt_disable();
 	b->chained += n;
 	b->entries += n;
 	b->given = 0;
 	b->left = 0;
-	b->kept = 0;
 	preempt_enable();
 }
 

@@ -24,17 +24,18 @@
 #define UB_B_FLAGS	0x110
 #define UB_B_LEFT	0x118
 #define UB_B_KNOWN	0x120
-#define UB_B_KEPT	0x320
+#define UB_B_KEPT	0x220
 /* The whole block; a multiple of 16, plus 8 to align what ub_run() calls. */
-#define UB_BLOCK_SIZE	0x488
+#define UB_BLOCK_SIZE	0x388
 
 /*
- * The ways that a chain knows: 16, of 16 bytes, by bits of the address. Those to
+ * The ways that a chain knows: 8, of 16 bytes, by bits of the address. Those to
  * code with vector registers are apart, so that no processor runs ahead to them
- * before ub_lock() has seen to the registers.
+ * before ub_lock() has seen to the registers. More ways would collide less, but
+ * each chain begins by clearing them, and many are short.
  */
-#define UB_KNOWN_MASK	0xf0
-#define UB_KNOWN_VECTOR	0x100
+#define UB_KNOWN_MASK	0x70
+#define UB_KNOWN_VECTOR	0x80
 
 /* Syscalls that may be chained have numbers below this. */
 #define UB_NR_MAX	512
