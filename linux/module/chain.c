@@ -294,19 +294,23 @@ static unsigned long ub_after(struct ub_block *b, long ret)
 	return native;
 }
 
+/* Whether SYSCALL leaves RCX and R11 alone. */
+static __always_inline bool ub_fred(void)
+{
+#ifdef X86_FEATURE_FRED		/* since 6.9 */
+	return cpu_feature_enabled(X86_FEATURE_FRED);
+#else
+	return false;
+#endif
+}
+
 /*
  * Whether enter.S may do syscalls for a thread. It takes the program's flags from
  * EFLAGS: in kernel mode all those that are not the program's have one value.
- * And it has RCX and R11 be what SYSCALL makes of them, which with FRED (since
- * 6.9) it leaves alone.
  */
 static bool ub_plain(const struct ub_block *b)
 {
-#ifdef X86_FEATURE_FRED
-	if (cpu_feature_enabled(X86_FEATURE_FRED))
-		return false;
-#endif
-	return b->flags == (X86_EFLAGS_FIXED | X86_EFLAGS_IF);
+	return b->flags == (X86_EFLAGS_FIXED | X86_EFLAGS_IF) && !ub_fred();
 }
 
 /**
@@ -393,10 +397,7 @@ static unsigned long ub_step(struct ub_block *b)
 	/* Now pt_regs becomes what the kernel's entry code makes it. */
 	regs->orig_ax = regs->ax;
 	regs->ax = -ENOSYS;
-#ifdef X86_FEATURE_FRED		/* since 6.9: there these registers stay */
-	if (!cpu_feature_enabled(X86_FEATURE_FRED))
-#endif
-	{
+	if (!ub_fred()) {
 		regs->cx = regs->ip;
 		regs->r11 = regs->flags;
 	}
