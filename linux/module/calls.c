@@ -49,12 +49,6 @@ static const unsigned short ub_never_list[] = {
 };
 
 /*
- * Syscalls that look at more of pt_regs than their arguments: C does these, with
- * pt_regs complete. This one looks at the stack pointer.
- */
-static const unsigned short ub_whole_list[] = { __NR_sigaltstack };
-
-/*
  * What enter.S does without C: there each number is in its own place, and in
  * all other places there is one that belongs to another.
  */
@@ -80,6 +74,4 @@ void __init ub_calls_init(void)
 		__clear_bit(ub_never_list[i], ub_chained_calls);
 	for (i = 0; i < UB_NR_MAX; i++)
 		ub_short_calls[i] = ub_chainable(i) ? i : i ^ 1;
-	for (i = 0; i < ARRAY_SIZE(ub_whole_list); i++)
-		ub_short_calls[ub_whole_list[i]] ^= 1;
 }

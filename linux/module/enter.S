@@ -221,6 +221,8 @@ SYM_CODE_START(ub_sym_syscall)
 	mov	CURRENT_TASK, %r15
 	mov	%rax, ORIG_RAX(%r12)
 	mov	%rsi, RSI(%r12)
+	mov	UB_B_RSP(%rsp), %rsi
+	mov	%rsi, RSP(%r12)
 	/* What is not done here is not in its place of the table. */
 	mov	%eax, %esi
 	and	$(UB_NR_MAX - 1), %esi
@@ -235,9 +237,8 @@ SYM_CODE_START(ub_sym_syscall)
 	GO_OUTSIDE
 1:	mov	%r12, %rdi
 	call	__SCT__ub_syscall
+	/* Whether the next syscall is to be seen by somebody is asked before it. */
 	testl	$UB_TASK_WORK, UB_TASK_FLAGS(%r15)
-	jnz	6f
-	testl	$UB_CALL_WORK, UB_TASK_CALL_WORK(%r15)
 	jnz	6f
 	/* First inside, then the look-up: see expel.c. */
 	addl	$UB_INSIDE, UB_TASK_FAULTS(%r15)

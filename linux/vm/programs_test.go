@@ -56,6 +56,7 @@ var cPrograms = []program{
 	{cmd: "memory cow", min: 500},
 	{cmd: "memory edges", min: 500},
 	{cmd: "third", min: 5000, core: true},
+	{cmd: "selfcall", min: 1000, core: true},
 	{cmd: "restart", min: 1000, core: true},
 	{cmd: "processes forks", min: 500, core: true},
 	{cmd: "processes vforks", min: 500},
