@@ -21,7 +21,7 @@ import (
 // Milliseconds for which each workload is warmed up, and measured, per round: the same in all modes. It takes sites a while
 // to be noticed and translated, and gVisor a while to replace syscall instructions and to find out whether spinning pays.
 const (
-	warmMS    = 60
+	warmMS    = 100
 	measureMS = 20
 )
 

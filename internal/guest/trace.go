@@ -45,6 +45,9 @@ func (vm *VM) Trace(at uint64, often int, timeout time.Duration) ([]uint64, erro
 			return nil, err
 		}
 	}
+	if _, err := s.do("D"); err != nil {
+		return nil, err
+	}
 	return nil, fmt.Errorf("the guest does not come back to %#x in %d instructions", at, most)
 }
 

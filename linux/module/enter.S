@@ -183,11 +183,8 @@ STACK_FRAME_NON_STANDARD ub_enter
 	RET
 .endm
 
-/*
- * At a syscall: stores what enter.S has not yet stored of what the syscall and
- * ub_sync() look at, R12 = pt_regs. Then the thread, R15, is not inside any more.
- */
-.macro GO_OUTSIDE
+/* Registers that every way out stores, R12 = pt_regs. */
+.macro SAVE_REST
 	mov	%rdx, RDX(%r12)
 	mov	%rbx, RBX(%r12)
 	mov	%rdi, RDI(%r12)
@@ -195,6 +192,14 @@ STACK_FRAME_NON_STANDARD ub_enter
 	mov	%r9, R9(%r12)
 	mov	%r10, R10(%r12)
 	mov	%r13, RIP(%r12)
+.endm
+
+/*
+ * At a syscall: stores what enter.S has not yet stored of what the syscall and
+ * ub_sync() look at. Then the thread, R15, is not inside any more.
+ */
+.macro GO_OUTSIDE
+	SAVE_REST
 	subl	$UB_INSIDE, UB_TASK_FAULTS(%r15)
 	UNTRAIN
 .endm
@@ -313,15 +318,9 @@ SYM_INNER_LABEL(ub_save_flags, SYM_L_LOCAL)
 	HINT_BLOCK
 	mov	%rax, RAX(%r12)
 	mov	%rcx, RCX(%r12)
-	mov	%rdx, RDX(%r12)
-	mov	%rbx, RBX(%r12)
 	mov	%rsi, RSI(%r12)
-	mov	%rdi, RDI(%r12)
-	mov	%r8, R8(%r12)
-	mov	%r9, R9(%r12)
-	mov	%r10, R10(%r12)
 	mov	%r11, R11(%r12)
-	mov	%r13, RIP(%r12)
+	SAVE_REST
 	mov	EFLAGS(%r12), %eax
 	and	$UB_FLAGS, %eax
 	or	UB_B_FLAGS(%rsp), %rax

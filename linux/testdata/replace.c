@@ -172,7 +172,7 @@ int main(int argc, char **argv) {
 		map(0, 0);
 		CHECK(pthread_create(&t, NULL, busy, NULL) == 0);
 		for (int i = 0; i < ROUNDS; i++) {
-			usleep(30000 + i % 7 * 900);
+			usleep(70000 + i % 7 * 900); // enough for a translation, mostly
 			STORE(&begun, 2 * i + 1);
 			map(i, 1);
 			STORE(&done, 2 * i + 1);

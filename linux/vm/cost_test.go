@@ -31,10 +31,17 @@ func TestChainCost(t *testing.T) {
 				defer close(ended)
 				vm.Run(ub+" run --kernel=linux "+eager+" -- "+guestPrograms+"/spinner", 3*time.Minute)
 			}()
-			time.Sleep(3 * time.Second)
 			// The first time round C may have to look for where to go on.
 			const rounds = 9
-			pcs, err := vm.Trace(syms["ub_sym_syscall"], rounds, time.Minute)
+			var pcs []uint64
+			var err error
+			// While it is traced, nothing else runs: if it has been found where its code is about to be replaced, it waits for that in vain.
+			for range 6 {
+				time.Sleep(3 * time.Second)
+				if pcs, err = vm.Trace(syms["ub_sym_syscall"], rounds, time.Minute); err == nil {
+					break
+				}
+			}
 			vm.Close()
 			<-ended
 			m.vm = nil
