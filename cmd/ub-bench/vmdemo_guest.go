@@ -107,7 +107,7 @@ var vmServers = []vmServer{
 		start: "/usr/sbin/nginx -c /nginx.conf",
 		ready: "wget -q -O - http://127.0.0.1:8080/1k >/dev/null 2>&1",
 		kinds: []string{"1k"},
-		warm:  2,
+		warm:  8,
 		load: `/usr/bin/wrk -t 1 -c 4 -d $(((N + 9999) / 10000)) http://127.0.0.1:8080/$KIND >/tmp/load 2>&1
 grep -q -E 'Non-2xx|Socket errors' /tmp/load && cat /tmp/load; sed -n 's/^ *\([0-9]*\) requests in.*/requests: \1/p' /tmp/load`,
 		same: "for f in 1 1k 100k; do wget -q -O - http://127.0.0.1:8080/$f | md5sum; done",
@@ -116,7 +116,10 @@ grep -q -E 'Non-2xx|Socket errors' /tmp/load && cat /tmp/load; sed -n 's/^ *\([0
 
 // script starts the server with what run has in front of it, measures, and prints everything.
 func (s *vmServer) script(run string, n int) string {
-	kinds := strings.Join(s.kinds, " ")
+	kinds, warm := strings.Join(s.kinds, " "), s.warm
+	if run == "exec" {
+		warm = 1 // there is nothing to be translated
+	}
 	return `mkdir -p /tmp/site; head -c 1 /bin/busybox >/tmp/site/1; head -c 1024 /bin/busybox >/tmp/site/1k; head -c 100000 /bin/busybox >/tmp/site/100k
 ` + run + " " + s.start + ` >/tmp/server.log 2>&1 & S=$!
 i=0; until ` + s.ready + `; do sleep 0.1; i=$((i + 1)); [ $i = 300 ] && { cat /tmp/server.log; exit 1; }; done
@@ -128,7 +131,7 @@ echo "=== same"
 { ` + s.same + `; } | md5sum
 for KIND in ` + kinds + `; do
 	# In pieces, with sleep in between, so that whoever translates gets to it.
-	for w in $(seq ` + strconv.Itoa(s.warm) + `); do N=` + strconv.Itoa(max(n/4, 1)) + `; { ` + s.load + `; } >/dev/null; sleep 0.2; done
+	for w in $(seq ` + strconv.Itoa(warm) + `); do N=` + strconv.Itoa(max(n/4, 1)) + `; { ` + s.load + `; } >/dev/null; sleep 0.2; done
 	N=` + strconv.Itoa(n) + `
 	echo "=== kind $KIND"; echo "before: $(cpu) $(counts)"
 	` + s.load + `

@@ -2,6 +2,7 @@ package guest
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
@@ -11,10 +12,16 @@ import (
 	"time"
 )
 
+// Step is an instruction that was executed.
+type Step struct {
+	PC   uint64
+	Noop bool
+}
+
 // Trace lets the guest come to an address, and from there execute one instruction after another until it is there again,
-// often times. It returns the addresses of all these instructions; interrupts wait meanwhile. Of a guest with Options.Debug,
+// often times. It returns all these instructions; interrupts wait meanwhile. Of a guest with Options.Debug,
 // also while a job is running, which goes on afterwards.
-func (vm *VM) Trace(at uint64, often int, timeout time.Duration) ([]uint64, error) {
+func (vm *VM) Trace(at uint64, often int, timeout time.Duration) ([]Step, error) {
 	c, err := net.Dial("unix", filepath.Join(vm.dir, "debug"))
 	if err != nil {
 		return nil, err
@@ -28,8 +35,9 @@ func (vm *VM) Trace(at uint64, often int, timeout time.Duration) ([]uint64, erro
 		}
 	}
 	const most = 100_000
-	var pcs []uint64
-	for n := 0; len(pcs) < most; {
+	var steps []Step
+	noops := map[uint64]bool{}
+	for n := 0; len(steps) < most; {
 		pc, err := s.pc()
 		if err != nil {
 			return nil, err
@@ -37,10 +45,17 @@ func (vm *VM) Trace(at uint64, often int, timeout time.Duration) ([]uint64, erro
 		if pc == at {
 			if n++; n > often {
 				_, err := s.do("D")
-				return pcs, err
+				return steps, err
 			}
 		}
-		pcs = append(pcs, pc)
+		noop, known := noops[pc]
+		if !known {
+			if noop, err = s.noop(pc); err != nil {
+				return nil, err
+			}
+			noops[pc] = noop
+		}
+		steps = append(steps, Step{pc, noop})
 		if _, err := s.do("s"); err != nil {
 			return nil, err
 		}
@@ -94,6 +109,21 @@ func (s *stub) answer() (string, error) {
 	}
 	_, err = s.c.Write([]byte("+"))
 	return answer[:len(answer)-1], err
+}
+
+// noop reports whether there is a NOP at an address: 90, or 0F 1F, behind any number of prefixes 66 and one 2E.
+func (s *stub) noop(at uint64) (bool, error) {
+	text, err := s.do(fmt.Sprintf("m%x,%x", at, 8))
+	if err != nil {
+		return false, err
+	}
+	b, err := hex.DecodeString(text)
+	if err != nil {
+		return false, err
+	}
+	b = bytes.TrimLeft(b, "\x66")
+	b = bytes.TrimPrefix(b, []byte{0x2e})
+	return bytes.HasPrefix(b, []byte{0x90}) || bytes.HasPrefix(b, []byte{0x0f, 0x1f}), nil
 }
 
 // pc is where the guest is: after the sixteen registers.

@@ -28,6 +28,7 @@ type Facts struct {
 	Fred       bool
 	Config     map[string]bool // of the kernel; nil if unknown
 	BTF        bool
+	Untrains   bool // the kernel undoes, on its way in, what a program has taught the processor about returns
 }
 
 // Read reads the facts below root, which is / but in tests.
@@ -82,6 +83,10 @@ func Read(root string) *Facts {
 	}
 	f.PTI = strings.Contains(text("/sys/devices/system/cpu/vulnerabilities/meltdown"), "PTI") || f.Flags["pti"]
 	f.Fred = f.Flags["fred"]
+	for _, v := range []string{"retbleed", "spec_rstack_overflow"} {
+		t := text("/sys/devices/system/cpu/vulnerabilities/" + v)
+		f.Untrains = f.Untrains || strings.HasPrefix(t, "Mitigation: ") && (strings.Contains(t, "ntrained return") || strings.Contains(t, "Safe RET") || t == "Mitigation: IBPB" || strings.HasPrefix(t, "Mitigation: IBPB;"))
+	}
 	f.BTF = exists("/sys/kernel/btf/vmlinux")
 	f.Config = readConfig(text("/boot/config-"+f.Release), text(modules+"/build/.config"))
 	return f

@@ -144,6 +144,8 @@ func (r *Report) module(f *Facts, p *Probes) {
 	if f.Fred {
 		r.add("FRED", Note, "in use: crossings are cheap here, so do not expect much of the module", "", Module)
 	}
+	r.need("returns", !f.Untrains, "the kernel need not untrain them", "the kernel untrains them on its way in (Retbleed, SRSO), but cannot for interrupts of translated code",
+		"modprobe ub untrained=1, if programs on this machine may read the kernel's memory", Module)
 	r.loaded(f, p)
 }
 

@@ -137,6 +137,11 @@ SYM_FUNC_START_LOCAL(ub_enter)
 	mov	UB_B_REGS(%rsp), %r12
 	mov	ub_anchor(%rip), %rbp
 	/*
+	 * What the kernel does on its way to user mode, on processors whose
+	 * buffers leak. From here on only the program's registers are loaded.
+	 */
+	CLEAR_CPU_BUFFERS
+	/*
 	 * OF by an addition that overflows just when it was set, the others by
 	 * SAHF. POPF would take five times as long, and set more.
 	 */
@@ -212,8 +217,9 @@ STACK_FRAME_NON_STANDARD ub_enter
  * costs besides itself, if nothing is to be looked at closer; else C decides. The
  * flags that are tested are those that the kernel tests on its way in and out. Of
  * pt_regs only what the syscall looks at is stored: ub_sync() makes the rest of
- * it. What C leaves alone stays where it is: RBX, RBP (even if the timer has
- * moved it: the next poll leaves then), R12 = pt_regs, R13 = RIP, R15 = the task.
+ * it. What C leaves alone stays where it is: RBX, R12 = pt_regs, R13 = RIP, R15 =
+ * the task. RBP is loaded anew, so that the timer, if it has moved it, has to do
+ * so again in its next period.
  */
 	.p2align 6
 SYM_CODE_START(ub_sym_syscall)
@@ -241,17 +247,21 @@ SYM_CODE_START(ub_sym_syscall)
 	jc	4f
 	GO_OUTSIDE
 1:	mov	%r12, %rdi
+	/* For who unwinds the stack of a thread that sleeps there: ub_run's caller's. */
+	mov	(UB_BLOCK_SIZE + 40)(%rsp), %rbp
 	call	__SCT__ub_syscall
 	/* Whether the next syscall is to be seen by somebody is asked before it. */
 	testl	$UB_TASK_WORK, UB_TASK_FLAGS(%r15)
 	jnz	6f
+	mov	ub_anchor(%rip), %rbp
 	/* First inside, then the look-up: see expel.c. */
 	addl	$UB_INSIDE, UB_TASK_FAULTS(%r15)
 	mov	%r13d, %r15d
 	and	$UB_KNOWN_MASK, %r15d
 	cmp	%r13, UB_B_KNOWN(%rsp, %r15)
 	jne	5f
-2:	mov	%rax, %rcx
+2:	CLEAR_CPU_BUFFERS
+	mov	%rax, %rcx
 	/* As in ub_enter. Here AH is IF, which is set, and OF, which overflows. */
 	mov	EFLAGS(%r12), %r11
 	mov	%r11d, %eax

@@ -97,7 +97,12 @@ void ub_expel(struct ub_enrolment *e)
 		found = false;
 		atomic_set(&info.found, 0);
 		before = ub_preempted_stale(e, info.epoch, &found);
-		on_each_cpu_mask(mm_cpumask(e->mm), ub_expel_here, &info, true);
+		/*
+		 * All of them: mm_cpumask() may lack a processor that works in
+		 * another mm for a moment, as text_poke() does in the middle of
+		 * a syscall.
+		 */
+		on_each_cpu(ub_expel_here, &info, true);
 		after = ub_preempted_stale(e, info.epoch, &found);
 		if (atomic_read(&info.found))
 			found = true;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* What the module needs of the machine, and what its callers want to know of it. */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 #include <linux/cpu.h>
+#include <linux/moduleparam.h>
 #include <linux/smp.h>
 #include <asm/cpufeature.h>
 #include <asm/fpu/xcr.h>
@@ -35,6 +37,17 @@ static bool ub_split_lock(void)
 	return on;
 }
 
+static bool untrained;
+module_param(untrained, bool, 0444);
+MODULE_PARM_DESC(untrained, "load on processors whose kernel untrains returns on its way in from user mode (Retbleed, SRSO)");
+
+static bool ub_untrains(void)
+{
+	return boot_cpu_has(X86_FEATURE_UNRET) ||
+	       boot_cpu_has(X86_FEATURE_ENTRY_IBPB) ||
+	       boot_cpu_has(X86_FEATURE_SRSO);
+}
+
 #define UB_EFER_UAIE	BIT_ULL(20)	/* AMD: upper address ignore */
 
 /*
@@ -58,6 +71,15 @@ int ub_facts_init(void)
 		return -ENODEV;
 	if (efer & UB_EFER_UAIE) {
 		pr_err("upper address ignore is on: addresses that are not canonical would not fault\n");
+		return -ENODEV;
+	}
+	/*
+	 * On its way in from user mode, the kernel undoes what the program may
+	 * have taught these processors about returns (Retbleed, SRSO). It does
+	 * not for an interrupt of kernel mode, which translated code is.
+	 */
+	if (ub_untrains() && !untrained) {
+		pr_err("this processor's returns can be trained by translated code when interrupts come in it; load with untrained=1 if that does not matter here\n");
 		return -ENODEV;
 	}
 	ub_addr_mask = ub_user_mask();

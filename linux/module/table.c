@@ -75,9 +75,10 @@ void ub_table_remove(struct ub_enrolment *e, const struct ub_blob *blob)
 			struct ub_way *w = ub_set(e, t, blob->entries[i].rip);
 
 			for (j = 0; j < 2; j++) {
-				if (w[j].native >= blob->base && w[j].native < end)
-					WRITE_ONCE(w[j].native,
-						   (unsigned long)ub_miss);
+				if (w[j].native < blob->base || w[j].native >= end)
+					continue;
+				WRITE_ONCE(w[j].key, UB_DEAD_KEY);
+				WRITE_ONCE(w[j].native, (unsigned long)ub_miss);
 			}
 		}
 	}
@@ -95,7 +96,7 @@ void ub_table_sweep(struct ub_enrolment *e)
 		for (i = 0; i < 2 << UB_TABLE_BITS; i++) {
 			struct ub_way *w = &e->table[t][i];
 
-			if (w->native == (unsigned long)ub_miss)
+			if (w->key == UB_DEAD_KEY)
 				WRITE_ONCE(w->key, UB_NO_KEY);
 		}
 	}

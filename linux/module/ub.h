@@ -47,9 +47,11 @@
  * struct ub_way - an element of a dispatch table
  * @key: the program address, negated (compared by adding: that needs no flags)
  * @native: where to go on. Of an unused way, and of one whose blob is gone,
- *	this is ub_miss. So taking an entry away is one store, and whoever has
- *	seen the key already gets there as well as to the code. @key changes only
- *	when no thread can be between its two loads.
+ *	this is ub_miss.
+ *
+ * An entry is taken away by making its key UB_DEAD_KEY. Whoever has seen the key
+ * before has an old epoch, and gets to the code or to ub_miss. The way is used
+ * again only when no thread with an old epoch can be between its two loads.
  */
 struct ub_way {
 	u64 key;
@@ -58,6 +60,7 @@ struct ub_way {
 
 /* The key of an unused way: its address is no one that a program runs at. */
 #define UB_NO_KEY	1ull
+#define UB_DEAD_KEY	2ull
 
 /* Sums, in each processor's own part of an enrolment; and those of one chain. */
 struct ub_counts {

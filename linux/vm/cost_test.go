@@ -13,7 +13,7 @@ import (
 )
 
 // mostInstructions is what a chained system call may cost: from where translated code leaves to where it goes on, without the
-// kernel's own dispatcher and what that calls.
+// kernel's own dispatcher and what that calls, and without no-ops, which stand where some processors need a mitigation.
 const mostInstructions = 60
 
 // TestChainCost counts what is executed around a chained system call, in a guest that is taken from instruction to
@@ -33,12 +33,12 @@ func TestChainCost(t *testing.T) {
 			}()
 			// The first time round C may have to look for where to go on.
 			const rounds = 9
-			var pcs []uint64
+			var steps []guest.Step
 			var err error
 			// While it is traced, nothing else runs: if it has been found where its code is about to be replaced, it waits for that in vain.
 			for range 6 {
 				time.Sleep(3 * time.Second)
-				if pcs, err = vm.Trace(syms["ub_sym_syscall"], rounds, time.Minute); err == nil {
+				if steps, err = vm.Trace(syms["ub_sym_syscall"], rounds, time.Minute); err == nil {
 					break
 				}
 			}
@@ -48,7 +48,7 @@ func TestChainCost(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			costs, parts := chainCosts(pcs, syms)
+			costs, parts := chainCosts(steps, syms)
 			if len(costs) != rounds {
 				t.Fatalf("%d rounds in a trace of %d", len(costs), rounds)
 			}
@@ -83,7 +83,7 @@ func (m *machine) symbols(t *testing.T, names ...string) map[string]uint64 {
 
 // chainCosts takes a trace apart, which begins where translated code leaves for a system call. A round's cost is all that is
 // neither in the call of the kernel's dispatcher nor between the first instruction of translated code and the next leaving.
-func chainCosts(pcs []uint64, syms map[string]uint64) (costs []int, parts map[string]int) {
+func chainCosts(steps []guest.Step, syms map[string]uint64) (costs []int, parts map[string]int) {
 	parts = map[string]int{}
 	const (
 		around = iota
@@ -91,24 +91,27 @@ func chainCosts(pcs []uint64, syms map[string]uint64) (costs []int, parts map[st
 		translated
 	)
 	state, call := around, uint64(0)
-	for i, pc := range pcs {
+	for i, step := range steps {
+		pc := step.PC
 		switch {
 		case pc == syms["ub_sym_syscall"]:
 			state = around
 			costs = append(costs, 0)
 		case state == around && pc == syms["x64_sys_call"]:
-			state, call = dispatcher, pcs[i-1]
+			state, call = dispatcher, steps[i-1].PC
 		case state == dispatcher && pc > call && pc <= call+8:
 			state = around
 		case state == around && pc >= syms["ub_arena"] && pc < syms["ub_arena_end"]:
 			state = translated
 		}
-		switch state {
-		case around:
+		switch {
+		case state == around && step.Noop:
+			parts["no-ops"]++
+		case state == around:
 			costs[len(costs)-1]++
-		case dispatcher:
+		case state == dispatcher:
 			parts["dispatcher"]++
-		case translated:
+		default:
 			parts["translated"]++
 		}
 	}
