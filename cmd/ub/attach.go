@@ -99,15 +99,16 @@ func (f *attachFlags) run(ctx context.Context, pid int) error {
 	if err != nil {
 		return err
 	}
-	if f.ready >= 0 {
+	return attach.Supervise(ctx, g, func() {
+		if f.ready < 0 {
+			slog.Info(fmt.Sprintf("process %d (%s) has bypass; ^C or `ub detach %d` ends it", pid, name, pid))
+			return
+		}
 		// The parent waits for this line, and takes all others for the reason of a failure.
 		w := os.NewFile(uintptr(f.ready), "ready")
 		fmt.Fprintln(w, "ready")
 		w.Close()
-	} else {
-		slog.Info(fmt.Sprintf("process %d (%s) has bypass; ^C or `ub detach %d` ends it", pid, name, pid))
-	}
-	return attach.Supervise(ctx, g)
+	})
 }
 
 // daemon starts `ub attach` in the background and waits until it is ready.

@@ -70,7 +70,15 @@ func runLinux(f *runFlags, args []string) (status int, err error) {
 			p.kill()
 			return 0, err
 		}
-		go func() { served <- attach.Supervise(ctx, g) }()
+		ready := make(chan struct{})
+		go func() { served <- attach.Supervise(ctx, g, func() { close(ready) }) }()
+		select {
+		case <-ready:
+		case err := <-served:
+			cancel()
+			p.kill()
+			return 0, err
+		}
 	}
 	err = p.release()
 	if err != nil {

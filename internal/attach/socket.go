@@ -165,8 +165,9 @@ func List() ([]Status, error) {
 	return out, nil
 }
 
-// Supervise runs a group behind its socket, until its process ends, somebody detaches it, or the context is done.
-func Supervise(ctx context.Context, g *Group) error {
+// Supervise runs a group behind its socket, until its process ends, somebody detaches it, or the context is done. ready is called when the socket
+// answers.
+func Supervise(ctx context.Context, g *Group, ready func()) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	done := make(chan struct{})
@@ -178,6 +179,7 @@ func Supervise(ctx context.Context, g *Group) error {
 		g.closeAll()
 		return err
 	}
+	ready()
 	err = g.Run(ctx)
 	close(done)
 	// Whoever has asked for it gets the answer before the socket goes.

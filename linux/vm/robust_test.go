@@ -24,7 +24,7 @@ for i in $(seq 100); do
 	if [ $((i % 10)) = 0 ]; then
 		/t/ub attach -b --tune eager=1 --tune hot-count=2 $B 2>/dev/null || { echo "round $i: not attached"; exit 1; }
 		rmmod ub 2>/dev/null && { echo "round $i: unloaded under an enrolled task"; exit 1; }
-		[ $((i % 20)) = 0 ] && sleep 0.3
+		[ $((i % 20)) = 0 ] && sleep 0.3 # or at once
 		/t/ub detach $B || { echo "round $i: not detached"; exit 1; }
 	fi
 	n=0
