@@ -134,7 +134,7 @@ func TestSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	done := make(chan error)
-	go func() { done <- Supervise(t.Context(, func() {}), g) }()
+	go func() { done <- Supervise(t.Context(), g, func() {}) }()
 	eventually(t, w, "enrolled", func() bool { return w.open[2] != nil })
 	all, err := List()
 	if err != nil || len(all) != 1 || all[0].PID != 1 || len(all[0].Processes) != 2 {
