@@ -4,6 +4,7 @@
 package btc
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -82,6 +83,9 @@ type translator struct {
 	in   *x86.Inst
 	keep bool // the register cache stays valid into next
 }
+
+// ErrNoEntry is wrapped by the error of a translation that cannot be entered anywhere.
+var ErrNoEntry = errors.New("nothing to enter")
 
 // Translate makes the blob of p. It fails when there is nothing to enter: none of p's entries starts with an instruction
 // that can be translated; the error says why.
@@ -165,7 +169,7 @@ func (t *translator) round() (*Blob, error) {
 		}
 	}
 	if len(blob.Entries) == 0 {
-		return nil, fmt.Errorf("nothing to enter: the translation would end at the first instruction of each of %#x", t.p.Entries)
+		return nil, fmt.Errorf("%w: the translation would end at the first instruction of each of %#x", ErrNoEntry, t.p.Entries)
 	}
 	for _, r := range t.p.Source() {
 		blob.Source = append(blob.Source, Range(r))

@@ -169,9 +169,13 @@ func (s *Session) step() bool {
 			b.root.extended++
 		}
 	}
-	if !s.make(root, s.wanted(root, t)) && t != root {
+	made := s.make(root, s.wanted(root, t))
+	if t != root && !made {
 		// It does not fit: the path is full, and the target begins one of its own.
 		root.extended = s.config.MaxExtensions
+	}
+	if t != root && s.entries[t.rip] == nil {
+		// So does one that the path was made without, since it begins with a vector instruction.
 		root = t
 		s.make(t, s.wanted(t, t))
 	}

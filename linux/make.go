@@ -42,6 +42,9 @@ func (s *Session) make(root *site, entries []uint64) bool {
 			return true
 		}
 		switch {
+		case errors.Is(err, btc.ErrNoEntry) && !root.vectors:
+			// Its first instruction may be a vector instruction: nobody would ever stop there, and tell.
+			root.vectors = true
 		case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.ESTALE):
 		case errors.Is(err, unix.E2BIG) && root.limits(&s.config).MaxInsts > 16:
 			root.shift++

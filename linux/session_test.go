@@ -349,6 +349,21 @@ func TestVectors(t *testing.T) {
 	}
 }
 
+// A target that is missed, and begins with a vector instruction, gets a path of its own that has them: no code would ever stop there, and tell of it.
+func TestMissedTargetBeginsWithVectors(t *testing.T) {
+	w := newWorld(t)
+	m := program()
+	copy(m.code[callee-base:], []byte{0x66, 0x0f, 0xef, 0xc0, 0xc3}) // pxor xmm0, xmm0; ret
+	w.memory = m
+	w.feed(hotEvent(behind, 64), missEvent(branch, callee, 4))
+	if w.entries[callee] == nil || w.sites[callee].state != Live || w.d.last.vec != 1 {
+		t.Errorf("%+v, vector level %d", w.sites[callee], w.d.last.vec)
+	}
+	if b := w.sites[behind].blob; b == nil || w.d.taken[b.id] == nil || w.d.taken[b.id].vec != 0 {
+		t.Errorf("what calls it: %+v", b)
+	}
+}
+
 func TestEviction(t *testing.T) {
 	w := newWorld(t)
 	w.config.MaxBlobs = 1
