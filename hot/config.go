@@ -51,7 +51,8 @@ type Config struct {
 	// long windows: no state of the crossings could make it lose.
 	Floor, Slowdown uint64
 	// EpochWarm is LongWarm for pairs about a whole program that is not Margin times as fast with bypass: gVisor tries
-	// again to wait actively only after up to 200 ms. There are three of them at first, then one each EpochEvery.
+	// again to wait actively only after up to 200 ms. There are three of them at first, at once while they tell of harm, else an eighth of
+	// EpochEvery apart; then one each EpochEvery.
 	EpochWarm, EpochEvery uint64
 	// MinSamples is how many passes of a gap in each half make a difference.
 	MinSamples uint32

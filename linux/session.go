@@ -230,9 +230,6 @@ func (s *Session) hot(e *Event) {
 		return
 	}
 	t.stack = s.stack(e.From)
-	if t.state == Refused && !t.vectors {
-		t.vectors = true // its first instruction may be one
-	}
 	s.enqueue(request{s: t})
 }
 

@@ -31,6 +31,13 @@ func beginPrepare() {
 // Prepare is for a process that may be going to be a sandbox: runsc's arguments are args. If so, and if there will be bypass in it, what
 // takes long in making its platform begins now, beside what else there is to do at the start.
 func Prepare(args []string) {
+	if willBypass(args) {
+		beginPrepare()
+	}
+}
+
+// willBypass reports whether runsc's arguments are those of a process that becomes a sandbox with bypass.
+func willBypass(args []string) bool {
 	boot, ours, device := false, false, -1
 	for _, a := range args {
 		name, value, _ := strings.Cut(strings.TrimLeft(a, "-"), "=")
@@ -45,9 +52,7 @@ func Prepare(args []string) {
 			}
 		}
 	}
-	if boot && ours && bypasses(device) {
-		beginPrepare()
-	}
+	return boot && ours && bypasses(device)
 }
 
 // bypasses reports whether a statistics file, that of a descriptor which stays as it is, says that there is to be bypass. -1 is none: the default.

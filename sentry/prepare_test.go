@@ -4,10 +4,26 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"ub/sentry/statfile"
 )
+
+func TestWillBypass(t *testing.T) {
+	for args, want := range map[string]bool{
+		"--root=/x --platform=ub --debug boot --bundle=/x --apply-caps=true c": true,
+		"-platform=ub boot --device-fd=-1 c":                                   true,
+		"--platform=systrap boot c":                                            false,
+		"--platform=ub gofer c":                                                false,
+		"boot c":                                                               false,
+		"--platform=ub boot --device-fd=1000000 c":                             false, // there is none
+	} {
+		if got := willBypass(strings.Fields(args)); got != want {
+			t.Errorf("%s: %v", args, got)
+		}
+	}
+}
 
 func TestBypasses(t *testing.T) {
 	if !bypasses(-1) {

@@ -87,7 +87,7 @@ type vmServer struct {
 	start string
 	ready string // succeeds when it answers
 	kinds []string
-	warm  int    // how often load is made before it counts, a quarter of it each time
+	warm  int    // how often load is made before it counts, a quarter of it each time, with bypass: without, once will do
 	load  string // makes $N requests of kind $KIND, and prints "requests: n"
 	same  string // prints answers, the same ones each time
 }
@@ -114,12 +114,9 @@ grep -q -E 'Non-2xx|Socket errors' /tmp/load && cat /tmp/load; sed -n 's/^ *\([0
 	},
 }
 
-// script starts the server with what run has in front of it, measures, and prints everything.
-func (s *vmServer) script(run string, n int) string {
-	kinds, warm := strings.Join(s.kinds, " "), s.warm
-	if run == "exec" {
-		warm = 1 // there is nothing to be translated
-	}
+// script starts the server with what run has in front of it, makes load warm times, measures, and prints everything.
+func (s *vmServer) script(run string, warm, n int) string {
+	kinds := strings.Join(s.kinds, " ")
 	return `mkdir -p /tmp/site; head -c 1 /bin/busybox >/tmp/site/1; head -c 1024 /bin/busybox >/tmp/site/1k; head -c 100000 /bin/busybox >/tmp/site/100k
 ` + run + " " + s.start + ` >/tmp/server.log 2>&1 & S=$!
 i=0; until ` + s.ready + `; do sleep 0.1; i=$((i + 1)); [ $i = 300 ] && { cat /tmp/server.log; exit 1; }; done
@@ -154,8 +151,8 @@ type vmSample struct {
 	stats    linux.Stats // difference
 }
 
-func (s *vmServer) run(vm *guest.VM, run string, n int) (same string, samples []vmSample, err error) {
-	out, err := vmRun(vm, s.script(run, n))
+func (s *vmServer) run(vm *guest.VM, run string, warm, n int) (same string, samples []vmSample, err error) {
+	out, err := vmRun(vm, s.script(run, warm, n))
 	if err != nil {
 		return "", nil, err
 	}
@@ -207,11 +204,11 @@ type moduleStatusJSON struct {
 
 // measure runs the server without and with bypass.
 func (s *vmServer) measure(vm *guest.VM, n int) ([]vmRow, error) {
-	want, off, err := s.run(vm, "exec", n)
+	want, off, err := s.run(vm, "exec", 1, n)
 	if err != nil {
 		return nil, err
 	}
-	got, on, err := s.run(vm, "/ub run --kernel=linux --tune guard=0 --", n)
+	got, on, err := s.run(vm, "/ub run --kernel=linux --tune guard=0 --", s.warm, n)
 	if err != nil {
 		return nil, fmt.Errorf("with bypass: %w", err)
 	}

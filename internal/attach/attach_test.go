@@ -133,8 +133,13 @@ func TestSocket(t *testing.T) {
 	if err := g.init(); err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan error)
-	go func() { done <- Supervise(t.Context(), g, func() {}) }()
+	done, ready := make(chan error), make(chan struct{})
+	go func() { done <- Supervise(t.Context(), g, func() { close(ready) }) }()
+	// From then on others find it.
+	<-ready
+	if all, err := List(); err != nil || len(all) != 1 {
+		t.Fatalf("ready, but %+v, %v", all, err)
+	}
 	eventually(t, w, "enrolled", func() bool { return w.open[2] != nil })
 	all, err := List()
 	if err != nil || len(all) != 1 || all[0].PID != 1 || len(all[0].Processes) != 2 {

@@ -19,13 +19,7 @@ func (k *Kernel) BuildModule(dir, scratch string) (string, error) {
 		return "", err
 	}
 	cmd := exec.Command("make", "-C", k.Build, "M="+copied, "modules")
-	// Make's own variables, of a `make test` that runs this, are not meant for Kbuild.
-	for _, e := range os.Environ() {
-		if !strings.HasPrefix(e, "MAKE") && !strings.HasPrefix(e, "MFLAGS=") {
-			cmd.Env = append(cmd.Env, e)
-		}
-	}
-	cmd.Env = append(cmd.Env, "LC_ALL=C")
+	cmd.Env = BuildEnv()
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("building %s for %s: %w\n%s", dir, k.Release, err, out)
@@ -38,6 +32,17 @@ func (k *Kernel) BuildModule(dir, scratch string) (string, error) {
 		return "", fmt.Errorf("building %s for %s made %d modules, not one", dir, k.Release, len(found))
 	}
 	return found[0], nil
+}
+
+// BuildEnv is the environment for Kbuild: without make's own variables, of a `make test` that runs it, which are not meant for it.
+func BuildEnv() []string {
+	var env []string
+	for _, e := range os.Environ() {
+		if !strings.HasPrefix(e, "MAKE") && !strings.HasPrefix(e, "MFLAGS=") {
+			env = append(env, e)
+		}
+	}
+	return append(env, "LC_ALL=C")
 }
 
 var (

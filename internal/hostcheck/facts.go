@@ -84,8 +84,11 @@ func Read(root string) *Facts {
 	f.PTI = strings.Contains(text("/sys/devices/system/cpu/vulnerabilities/meltdown"), "PTI") || f.Flags["pti"]
 	f.Fred = f.Flags["fred"]
 	for _, v := range []string{"retbleed", "spec_rstack_overflow"} {
-		t := text("/sys/devices/system/cpu/vulnerabilities/" + v)
-		f.Untrains = f.Untrains || strings.HasPrefix(t, "Mitigation: ") && (strings.Contains(t, "ntrained return") || strings.Contains(t, "Safe RET") || t == "Mitigation: IBPB" || strings.HasPrefix(t, "Mitigation: IBPB;"))
+		how, _, _ := strings.Cut(text("/sys/devices/system/cpu/vulnerabilities/"+v), ";")
+		switch how {
+		case "Mitigation: untrained return thunk", "Mitigation: Safe RET", "Mitigation: IBPB":
+			f.Untrains = true
+		}
 	}
 	f.BTF = exists("/sys/kernel/btf/vmlinux")
 	f.Config = readConfig(text("/boot/config-"+f.Release), text(modules+"/build/.config"))

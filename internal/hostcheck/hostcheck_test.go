@@ -67,6 +67,13 @@ func TestReport(t *testing.T) {
 		{"another version", nil, Probes{Module: errors.New("the module speaks version 2")}, true, false, []string{"the module speaks version 2"}},
 		{"kernel without ftrace", map[string]string{"/boot/config-" + release: "CONFIG_MMU_NOTIFIER=y\nCONFIG_KPROBES=y\n"}, Probes{}, true, false, []string{"CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS"}},
 		{"split locks and IBT", map[string]string{"/proc/cpuinfo": "flags : bmi2 fsgsbase smap avx avx2 split_lock_detect ibt pti fred\n", "/proc/cmdline": "split_lock_detect=fatal"}, Probes{}, true, true, []string{"trapped (fatal)", "ENDBR64", "PTI", "FRED"}},
+		{"Retbleed", map[string]string{"/sys/devices/system/cpu/vulnerabilities/retbleed": "Mitigation: untrained return thunk; SMT enabled with STIBP protection\n"}, Probes{}, true, false, []string{"untrains them", "untrained=1"}},
+		{"SRSO", map[string]string{"/sys/devices/system/cpu/vulnerabilities/spec_rstack_overflow": "Mitigation: Safe RET\n"}, Probes{}, true, false, []string{"untrained=1"}},
+		{"IBPB on entry", map[string]string{"/sys/devices/system/cpu/vulnerabilities/retbleed": "Mitigation: IBPB\n"}, Probes{}, true, false, []string{"untrained=1"}},
+		{"returns not trained", map[string]string{
+			"/sys/devices/system/cpu/vulnerabilities/retbleed":             "Mitigation: Enhanced IBRS\n",
+			"/sys/devices/system/cpu/vulnerabilities/spec_rstack_overflow": "Mitigation: IBPB on VMEXIT only\n",
+		}, Probes{}, true, true, []string{"need not untrain"}},
 		{"no sandbox", nil, Probes{Sandbox: errors.New("must be root: run it with sudo")}, false, true, []string{"must be root", "run it with sudo"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

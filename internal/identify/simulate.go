@@ -113,18 +113,18 @@ func (b *Bench) thresholds(ctx context.Context) error {
 		{"window-ms", func(c *statfile.Config) *uint64 { return &c.WindowMS }},
 	} {
 		var x, ms, falses []float64
-		var tried uint64
+		var last uint64
 		for _, factor := range []float64{1. / 16, 1. / 8, 1. / 4, 1. / 2, 1, 2, 4, 8, 16} {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
 			c := statfile.DefaultConfig()
 			v := p.set(&c)
-			last := tried
-			tried = max(1, uint64(float64(*v)*factor))
-			if *v = tried; tried == last {
+			value := max(1, uint64(float64(*v)*factor))
+			if value == last {
 				continue // there are no halves of it
 			}
+			*v, last = value, value
 			c.SampleMax = max(c.SampleMax, c.SampleEvery)
 			if c.Check() != nil {
 				continue // beyond what the parameter can be

@@ -49,19 +49,18 @@ static const unsigned short ub_never_list[] = {
 };
 
 /*
- * What enter.S does without C: there each number is in its own place, and in
- * all other places there is one that belongs to another.
+ * What may be chained: there each number is in its own place, and in all other
+ * places there is one that belongs to another. So enter.S needs one comparison.
  */
-u32 ub_short_calls[UB_NR_MAX] __ro_after_init;
+u32 ub_calls[UB_NR_MAX] __ro_after_init;
 
-static DECLARE_BITMAP(ub_chained_calls, UB_NR_MAX) __ro_after_init;
 static_assert(NR_syscalls <= UB_NR_MAX);
 
 /* Whether a syscall may be chained. */
 bool ub_chainable(unsigned int nr)
 {
 	return nr < UB_NR_MAX &&
-	       test_bit(array_index_nospec(nr, UB_NR_MAX), ub_chained_calls);
+	       ub_calls[array_index_nospec(nr, UB_NR_MAX)] == nr;
 }
 
 void __init ub_calls_init(void)
@@ -69,9 +68,8 @@ void __init ub_calls_init(void)
 	unsigned int i;
 
 	/* x32 numbers are above. */
-	bitmap_set(ub_chained_calls, 0, NR_syscalls);
-	for (i = 0; i < ARRAY_SIZE(ub_never_list); i++)
-		__clear_bit(ub_never_list[i], ub_chained_calls);
 	for (i = 0; i < UB_NR_MAX; i++)
-		ub_short_calls[i] = ub_chainable(i) ? i : i ^ 1;
+		ub_calls[i] = i < NR_syscalls ? i : i ^ 1;
+	for (i = 0; i < ARRAY_SIZE(ub_never_list); i++)
+		ub_calls[ub_never_list[i]] = ub_never_list[i] ^ 1;
 }

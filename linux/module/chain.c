@@ -7,8 +7,9 @@
  * Invariant: whenever others can look at the thread, pt_regs is what it would be if
  * the program had come to the same place natively. One exception: while the
  * thread runs in a chained syscall, RBP and R12 to R15 are in the block, and if
- * enter.S does the syscall, then RAX, RCX and R11 are what they were. No syscall that is chained looks at them; what can see them is an
- * interrupt that samples (perf). When the thread sleeps, ub_sync() makes them right.
+ * enter.S does the syscall, then RAX, RCX and R11 are what they were. No syscall
+ * that is chained looks at them; what can see them is an interrupt that samples
+ * (perf). When the thread sleeps, ub_sync() makes them right.
  */
 #include <linux/context_tracking.h>
 #include <linux/entry-kvm.h>

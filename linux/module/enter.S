@@ -126,6 +126,16 @@ SYM_FUNC_START(ub_run)
 	jmp	2b
 SYM_FUNC_END(ub_run)
 
+/* Registers that C may change and a syscall does not, R12 = pt_regs. */
+.macro LOAD_ARGS
+	mov	RDX(%r12), %rdx
+	mov	RSI(%r12), %rsi
+	mov	RDI(%r12), %rdi
+	mov	R8(%r12), %r8
+	mov	R9(%r12), %r9
+	mov	R10(%r12), %r10
+.endm
+
 /*
  * Enters translated code at RAX. A call from ub_run so that returns stay
  * predicted: the return address is dropped here, since RSP must be at the block,
@@ -155,14 +165,9 @@ SYM_FUNC_START_LOCAL(ub_enter)
 	sahf
 	mov	RAX(%r12), %rax
 	mov	RCX(%r12), %rcx
-	mov	RDX(%r12), %rdx
 	mov	RBX(%r12), %rbx
-	mov	RSI(%r12), %rsi
-	mov	RDI(%r12), %rdi
-	mov	R8(%r12), %r8
-	mov	R9(%r12), %r9
-	mov	R10(%r12), %r10
 	mov	R11(%r12), %r11
+	LOAD_ARGS
 	mov	$0, %r12d
 	JMP_NOSPEC r15
 SYM_FUNC_END(ub_enter)
@@ -237,7 +242,7 @@ SYM_CODE_START(ub_sym_syscall)
 	/* What is not done here is not in its place of the table. */
 	mov	%eax, %esi
 	and	$(UB_NR_MAX - 1), %esi
-	cmp	%eax, ub_short_calls(, %rsi, 4)
+	cmp	%eax, ub_calls(, %rsi, 4)
 	jne	3f
 	testl	$UB_TASK_WORK, UB_TASK_FLAGS(%r15)
 	jnz	3f
@@ -270,12 +275,7 @@ SYM_CODE_START(ub_sym_syscall)
 	sahf
 	mov	%rcx, %rax
 	mov	%r13, %rcx
-	mov	RDX(%r12), %rdx
-	mov	RSI(%r12), %rsi
-	mov	RDI(%r12), %rdi
-	mov	R8(%r12), %r8
-	mov	R9(%r12), %r9
-	mov	R10(%r12), %r10
+	LOAD_ARGS
 	mov	(UB_B_KNOWN + 8)(%rsp, %r15), %r12
 	STAC
 	JMP_NOSPEC r12

@@ -10,7 +10,6 @@ void ub_complete(struct ub_block *b)
 {
 	struct pt_regs *regs = b->regs;
 
-	regs->sp = b->rsp;
 	regs->cx = regs->ip;
 	regs->r11 = regs->flags;
 }

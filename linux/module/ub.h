@@ -242,7 +242,7 @@ DECLARE_STATIC_CALL(ub_syscall, ub_no_syscall);
 void ub_calls_init(void);
 void ub_set_syscall(unsigned long addr);
 bool ub_chainable(unsigned int nr);
-extern u32 ub_short_calls[UB_NR_MAX];
+extern u32 ub_calls[UB_NR_MAX];
 
 /* hook.c */
 int ub_hook_init(void);

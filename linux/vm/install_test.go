@@ -11,22 +11,11 @@ import (
 	"ub/internal/guest"
 )
 
-// need returns a program of the distribution, or skips the test.
-func need(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		if guest.Required() {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
-	return path
-}
-
 // DKMS builds the module as docs/install-module.md says, in directories of its own, for each kernel, and not for one that is too old.
 func TestDKMS(t *testing.T) {
-	dkms := need(t, "dkms")
+	const dkms = "/usr/sbin/dkms"
+	_, err := os.Stat(dkms)
+	needed(t, err)
 	dir := t.TempDir()
 	source, tree := filepath.Join(dir, "src"), filepath.Join(dir, "tree")
 	for _, d := range []string{source, tree} {
@@ -40,24 +29,14 @@ func TestDKMS(t *testing.T) {
 	}
 	build := func(release, headers string) (string, error) {
 		cmd := exec.Command(dkms, "build", "ub/0.1", "-k", release, "--kernelsourcedir", headers, "--dkmstree", tree, "--sourcetree", source)
-		// Make's own variables are not meant for it.
-		for _, e := range os.Environ() {
-			if !strings.HasPrefix(e, "MAKE") && !strings.HasPrefix(e, "MFLAGS=") {
-				cmd.Env = append(cmd.Env, e)
-			}
-		}
+		cmd.Env = guest.BuildEnv()
 		out, err := cmd.CombinedOutput()
 		return string(out), err
 	}
 	var headers string
 	for _, series := range guest.Series {
 		k, err := guest.FindKernel(series)
-		if err != nil {
-			if guest.Required() {
-				t.Fatal(err)
-			}
-			t.Skip(err)
-		}
+		needed(t, err)
 		headers = k.Build
 		if out, err := build(k.Release, k.Build); err != nil {
 			log, _ := os.ReadFile(filepath.Join(tree, "ub/0.1/build/make.log"))
@@ -87,7 +66,9 @@ func TestDKMS(t *testing.T) {
 
 // The unit is one that systemd understands, as it would be for a service.
 func TestUnit(t *testing.T) {
-	analyze := need(t, "systemd-analyze")
+	const analyze = "/usr/bin/systemd-analyze"
+	_, err := os.Stat(analyze)
+	needed(t, err)
 	dir := t.TempDir()
 	unit, err := os.ReadFile("../systemd/ub@.service")
 	if err != nil {

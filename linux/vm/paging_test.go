@@ -20,7 +20,7 @@ var paged = []program{
 }
 
 // TestPaging runs programs with both numbers of levels of page tables that processors have: user addresses have 47 bits, or 56. The
-// emulated processor has 5 unless told otherwise, so all other tests are with 5.
+// emulated processor has 5 unless told otherwise, so most other tests are with 5.
 func TestPaging(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
