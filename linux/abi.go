@@ -179,6 +179,7 @@ type Stats struct {
 	Invalidated uint64 `json:"invalidated"`
 	Expels      uint64 `json:"expels"`
 	EventsLost  uint64 `json:"events_lost"`
+	Crowded     uint64 `json:"crowded"` // entries that found no place in a table: chains end there
 }
 
 // Types of events.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"ub/hot"
 	"ub/path"
 )
 
@@ -22,10 +23,17 @@ type Config struct {
 	// MaxChain is the number of system calls in a row after which a thread goes back to user mode; 0: the module's default.
 	MaxChain uint32
 	// Limits are those of a path, MaxExtensions how many times one is extended by targets that were missed. Beyond, a target
-	// begins a path of its own. They are small: what is missed shows where the program really goes, so a path that is made
-	// anew each time should be made quickly.
+	// begins a path of its own, a piece, with the limits Pieces. They are small: what is missed shows where the program really
+	// goes, so a path that is made anew each time should be made quickly.
 	Limits        path.Limits
 	MaxExtensions int
+	Pieces        path.Limits
+	// TranslateFirst is what translation may take at once, in CPU time; TranslatePercent what part of the time that mode switches
+	// take, and have taken until bypass saved them, it may take besides, CrossingNS each. 0 %: any. On bare Linux a mode
+	// switch costs less than a tenth of what it does in a sandbox, so what is gained is spent more generously.
+	TranslateFirst   time.Duration
+	TranslatePercent uint64
+	CrossingNS       uint64
 	// MaxBlobs and MaxBytes bound what one process takes of the module's memory; beyond, the oldest blobs go.
 	MaxBlobs int
 	MaxBytes int
@@ -44,11 +52,17 @@ type Config struct {
 // DefaultConfig is what users get.
 func DefaultConfig() Config {
 	return Config{
-		HotCount:       64,
-		MinRate:        2000,
-		MissCount:      4,
-		Limits:         path.Limits{MaxBlocks: 64, MaxInsts: 512},
-		MaxExtensions:  12,
+		HotCount:      64,
+		MinRate:       2000,
+		MissCount:     4,
+		Limits:        path.Limits{MaxBlocks: 64, MaxInsts: 512},
+		MaxExtensions: 12,
+		Pieces:        path.Limits{MaxBlocks: 32, MaxInsts: 256},
+
+		TranslateFirst:   time.Second,
+		TranslatePercent: 50,
+		CrossingNS:       150,
+
 		MaxBlobs:       1024,
 		MaxBytes:       4 << 20,
 		Retry:          time.Second,
@@ -67,6 +81,8 @@ func (c *Config) Tune(s string) error {
 	}
 	to := map[string]any{
 		"hot-count": &c.HotCount, "miss-count": &c.MissCount, "max-chain": &c.MaxChain, "min-rate": &c.MinRate,
+		"piece-blocks": &c.Pieces.MaxBlocks, "piece-insts": &c.Pieces.MaxInsts,
+		"translate-first-ms": &c.TranslateFirst, "translate-percent": &c.TranslatePercent, "crossing-ns": &c.CrossingNS,
 		"max-path-blocks": &c.Limits.MaxBlocks, "max-path-insts": &c.Limits.MaxInsts, "max-extensions": &c.MaxExtensions,
 		"max-blobs": &c.MaxBlobs, "max-bytes": &c.MaxBytes, "retry-ms": &c.Retry,
 		"trial-exits": &c.TrialExits, "max-loss-percent": &c.MaxLossPercent, "guard": &c.Guard, "eager": &c.Eager,
@@ -99,10 +115,17 @@ func (c *Config) check() error {
 	switch {
 	case c.HotCount == 0, c.MissCount == 0:
 		return errors.New("hot-count and miss-count must be at least 1")
-	case c.Limits.MaxBlocks < 1, c.Limits.MaxInsts < 1, c.MaxBlobs < 1, c.MaxBytes < 4096:
+	case c.Limits.MaxBlocks < 1, c.Limits.MaxInsts < 1, c.Pieces.MaxBlocks < 1, c.Pieces.MaxInsts < 1, c.MaxBlobs < 1, c.MaxBytes < 4096:
 		return errors.New("a limit is too small")
-	case c.MaxLossPercent > 100:
-		return errors.New("max-loss-percent is a percentage")
+	case c.MaxLossPercent > 100, c.TranslatePercent > 100:
+		return errors.New("max-loss-percent and translate-percent are percentages")
 	}
 	return nil
+}
+
+// policy is what package hot makes of it. Ticks are nanoseconds.
+func (c *Config) policy() hot.Config {
+	return hot.Config{
+		TranslateFirst: uint64(c.TranslateFirst), TranslatePercent: c.TranslatePercent, TranslateLaterPercent: c.TranslatePercent,
+	}
 }

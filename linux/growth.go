@@ -1,98 +1,10 @@
 package linux
 
 import (
-	"fmt"
 	"slices"
-	"time"
 
 	"ub/btc"
-	"ub/path"
 )
-
-// State of a site.
-type State uint8
-
-const (
-	Free      State = iota // seen, or part of another site's path
-	Candidate              // waits for its translation
-	Live                   // there is code
-	Refused                // it was not translated, or not taken
-	Retired                // the code did not pay
-	Dropped                // the code was dropped because the program's changed
-)
-
-var stateNames = [...]string{"free", "candidate", "live", "refused", "retired", "dropped"}
-
-func (s State) String() string { return stateNames[s] }
-
-// MarshalText makes the state a word in JSON.
-func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
-
-// UnmarshalText reads one.
-func (s *State) UnmarshalText(b []byte) error {
-	i := slices.Index(stateNames[:], string(b))
-	if i < 0 {
-		return fmt.Errorf("%q is no state of a site", b)
-	}
-	*s = State(i)
-	return nil
-}
-
-// site is an address of the program at which translated code is, was, or may be entered: behind a system call, or a
-// target that was missed.
-type site struct {
-	rip      uint64
-	nr       uint32 // system call, if that is known
-	state    State
-	why      string // for Refused and Retired
-	queued   bool
-	stack    []uint64 // what was on the stack when it was last asked for
-	blob     *blob    // for Live
-	extended int      // times that a target missed from its path was added
-	shift    uint     // path limits are divided by 1<<shift
-	vectors  bool     // vector instructions of the path are executed, not only in what is never reached
-	setbacks int      // each doubles the time until the next attempt
-	retryAt  time.Time
-
-	made  int    // translations
-	seen  uint64 // native passes
-	exits uint64 // of its path, without reaching a system call
-}
-
-// setBack postpones the next attempt.
-func (s *site) setBack(c *Config, now time.Time, state State, why string) {
-	s.state, s.why = state, why
-	s.retryAt = now.Add(min(c.Retry<<min(s.setbacks, 16), c.RetryMax))
-	s.setbacks++
-}
-
-// limits are those of the site's path.
-func (s *site) limits(c *Config) path.Limits {
-	return path.Limits{MaxBlocks: max(1, c.Limits.MaxBlocks>>s.shift), MaxInsts: max(1, c.Limits.MaxInsts>>s.shift)}
-}
-
-// blob is translated code that the module has taken.
-type blob struct {
-	id      uint64
-	root    *site
-	wanted  []uint64 // entries asked for: the root, and targets that were missed
-	entries []uint64 // those that it was installed with
-	source  []btc.Range
-	size    int
-
-	exits       uint64 // since it was installed, those that reached no system call
-	entriesThen uint64 // the module's count of entries when it was installed, or last judged
-}
-
-// covers tells whether the instruction at rip is part of the blob's path.
-func (b *blob) covers(rip uint64) bool {
-	for _, r := range b.source {
-		if r.Start <= rip && rip < r.End {
-			return true
-		}
-	}
-	return false
-}
 
 const (
 	// maxEntries bounds what is asked of one blob.
@@ -106,8 +18,10 @@ const (
 // request asks for a translation of site, or, when from is not 0, of more of what the branch at from, in a path that
 // there is, leads to.
 type request struct {
-	s    *site
-	from uint64
+	s     *site
+	from  uint64
+	alone bool // no other is to be served with it: together they have failed
+	apart bool // the path of from has no place for it
 }
 
 func (s *Session) enqueue(r request) {
@@ -144,54 +58,133 @@ func (s *Session) owner(rip uint64) *blob {
 	return nil
 }
 
-// step serves one request; false: there was none. A target that is missed from a path belongs to that path, if that can
-// still grow and the branch does not lead everywhere. Else it begins a path of its own.
+// transfer returns the blob with the native address at, which a miss tells of, and the program instruction that the code there
+// translates, or at itself if several instructions share it; nil if there is no such blob.
+func (s *Session) transfer(at uint64) (b *blob, rip uint64) {
+	for _, b := range s.blobs {
+		if b.base <= at && at-b.base < uint64(b.size) {
+			if rip, ok := b.code.RIPAt(uint32(at - b.base)); ok {
+				return b, rip
+			}
+			return b, at
+		}
+	}
+	return nil, 0
+}
+
+// job is one translation: the path of root, and those that have asked for it.
+type job struct {
+	root *site
+	asks []request
+}
+
+// step makes one translation; false: there is none to be made now.
 func (s *Session) step() bool {
-	if len(s.queue) == 0 {
+	if !s.afford() {
 		return false
 	}
-	r := s.queue[0]
-	s.queue = s.queue[1:]
-	t, root := r.s, r.s
-	t.queued = false
-	if r.from != 0 {
-		if s.entries[t.rip] != nil {
-			// Made meanwhile, in passing.
+	j, ok := s.next()
+	if !ok {
+		return false
+	}
+	wanted := []uint64{j.root.rip}
+	if j.root.blob != nil {
+		wanted = append(wanted, j.root.blob.wanted...)
+	}
+	for _, r := range j.asks {
+		wanted = append(wanted, r.s.rip)
+	}
+	made := s.spend(func() bool { return s.make(j.root, unique(wanted)) })
+	for _, r := range j.asks {
+		switch t := r.s; {
+		case t == j.root:
+		case made && s.entries[t.rip] != nil:
 			if t.state == Candidate {
-				t.state = Free
+				t.state = Free // it is part of root's path
 			}
-			return true
+		case len(j.asks) > 1 && !made:
+			// Together they have failed: each has a try of its own.
+			t.queued = true
+			s.queue = append(s.queue, request{s: t, from: r.from, alone: true})
+		default:
+			// It has no room there, or the path was made without it, since it begins with a vector instruction: it begins one of its own.
+			t.queued = true
+			s.queue = append(s.queue, request{s: t, from: r.from, alone: true, apart: true})
 		}
-		if b := s.owner(r.from); b != nil {
-			if b.root.extended < s.config.MaxExtensions && len(b.wanted) < maxEntries && s.hints[r.from].Len() <= btc.MaxInlineTargets {
-				root = b.root
-			}
-			b.root.extended++
-		}
-	}
-	made := s.make(root, s.wanted(root, t))
-	if t != root && !made {
-		// It does not fit: the path is full, and the target begins one of its own.
-		root.extended = s.config.MaxExtensions
-	}
-	if t != root && s.entries[t.rip] == nil {
-		// So does one that the path was made without, since it begins with a vector instruction.
-		root = t
-		s.make(t, s.wanted(t, t))
-	}
-	if t != root && t.state == Candidate {
-		t.state = Free // it is part of root's path
 	}
 	return true
 }
 
-// wanted are the entries of root's path when t is added to it.
-func (s *Session) wanted(root, t *site) []uint64 {
-	entries := []uint64{root.rip}
-	if root.blob != nil {
-		entries = append(entries, root.blob.wanted...)
+// next takes the oldest request, with all others that the same translation serves: paths grow in many places at once, and
+// each translation of a path takes as long as its first one, however little is new.
+func (s *Session) next() (j job, ok bool) {
+	for len(s.queue) > 0 {
+		r := s.queue[0]
+		s.queue = s.queue[1:]
+		r.s.queued = false
+		if r.from != 0 && s.entries[r.s.rip] != nil {
+			// Made meanwhile, in passing.
+			if r.s.state == Candidate {
+				r.s.state = Free
+			}
+			continue
+		}
+		root, owner := s.root(r)
+		switch {
+		case owner == nil:
+		case owner == root:
+			root.extended++
+		case root.blob == nil:
+			root.piece = true
+			s.counts.Pieces++
+		}
+		j = job{root, []request{r}}
+		if !r.alone {
+			s.merge(&j)
+		}
+		return j, true
 	}
-	return unique(append(entries, t.rip))
+	return j, false
+}
+
+// maxMerge is how many requests merge looks at: it takes a search for each.
+const maxMerge = 32
+
+// merge moves what j serves besides from the queue to j.
+func (s *Session) merge(j *job) {
+	rest := s.queue[:0]
+	for i, r := range s.queue {
+		if i < maxMerge && len(j.asks) < maxEntries && !r.alone {
+			if root, _ := s.root(r); root == j.root {
+				r.s.queued = false
+				j.asks = append(j.asks, r)
+				s.counts.Merged++
+				continue
+			}
+		}
+		rest = append(rest, r)
+	}
+	clear(s.queue[len(rest):])
+	s.queue = rest
+}
+
+// root returns the site whose path serves r, and the one from whose path r's target was missed, if that is still there.
+//
+// A target that is missed from a path belongs to that path, if there is room and the branch does not lead everywhere. Else it
+// begins a path of its own, a small one: it contains what is executed, where a path that was enlarged would above all
+// contain more of what is not, and each translation of it take longer.
+func (s *Session) root(r request) (root, owner *site) {
+	if r.from == 0 {
+		return r.s, nil
+	}
+	b := s.owner(r.from)
+	if b == nil {
+		return r.s, nil
+	}
+	if !r.apart && !b.full && b.root.blob == b && b.root.extended < s.config.MaxExtensions && len(b.wanted) < maxEntries && s.hints[r.from].Len() <= btc.MaxInlineTargets {
+		return b.root, b.root
+	}
+	return r.s, b.root
 }
 
 func unique(in []uint64) []uint64 {

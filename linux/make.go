@@ -16,18 +16,29 @@ import (
 	"ub/target"
 )
 
-// translator makes the blob of the path of some entries: pure, from the program's bytes.
-type translator func(entries []uint64, r path.CodeReader, h path.Hints, st path.Stacks, l path.Limits, vectors bool) (*btc.Blob, error)
+// order is what a translation is made from, beside the code.
+type order struct {
+	entries []uint64
+	hints   path.Hints
+	stacks  path.Stacks
+	known   func(addr uint64) bool // entries of other paths
+	limits  path.Limits
+	vectors bool
+}
+
+// translator makes the blob of the path of some entries: pure, from the program's bytes. full: there is more, beyond the limits.
+type translator func(r path.CodeReader, o order) (b *btc.Blob, full bool, err error)
 
 // translateFor returns the translator for machines with vector level v.
 func translateFor(v target.Vec) translator {
-	return func(entries []uint64, r path.CodeReader, h path.Hints, st path.Stacks, l path.Limits, vectors bool) (*btc.Blob, error) {
-		o := btc.Options{Kernel: target.Linux, NoVectors: v < target.VecAVX || !vectors, NoAVX512: v < target.VecAVX512}
-		p, err := path.DiscoverWith(entries, r, h, st, l)
+	return func(r path.CodeReader, o order) (*btc.Blob, bool, error) {
+		opts := btc.Options{Kernel: target.Linux, NoVectors: v < target.VecAVX || !o.vectors, NoAVX512: v < target.VecAVX512}
+		p, err := path.DiscoverAround(o.entries, r, o.hints, o.stacks, o.known, o.limits)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
-		return btc.Translate(p, o)
+		b, err := btc.Translate(p, opts)
+		return b, p.Full, err
 	}
 }
 
@@ -92,10 +103,18 @@ func (s *Session) try(root *site, entries []uint64) error {
 			stacks[rip] = t.stack
 		}
 	}
+	known := func(addr uint64) bool {
+		b := s.entries[addr]
+		return b != nil && b.root != root
+	}
 	s.counts.Translations++
-	b, err := s.plan(entries, r, hints, stacks, root.limits(&s.config), root.vectors)
+	b, full, err := s.plan(r, order{entries, hints, stacks, known, root.limits(&s.config), root.vectors})
 	if err != nil {
 		return err
+	}
+	if _, ok := b.EntryAt(root.rip); !ok {
+		// There is something else to enter, return sites for example, but what was asked for would still be missed.
+		return fmt.Errorf("%w: the translation would end at %#x, its first instruction", btc.ErrNoEntry, root.rip)
 	}
 	in := newInstall(b, r.source(b.Source), func(rip uint64) bool {
 		// An entry of a path of its own stays: this one has it in passing.
@@ -116,7 +135,7 @@ func (s *Session) try(root *site, entries []uint64) error {
 		return err
 	}
 	old := root.blob
-	n := &blob{id: id, root: root, wanted: entries, entries: in.rips(), source: b.Source, size: len(b.Code), entriesThen: s.stats.Entries}
+	n := &blob{id: id, root: root, wanted: entries, entries: in.rips(), source: b.Source, size: len(b.Code), full: full, base: in.base, code: &btc.Blob{Code: b.Code, Lines: b.Lines}, entriesThen: s.stats.Entries}
 	s.blobs = append(s.blobs, n)
 	s.bytes += n.size
 	for _, rip := range n.entries {
@@ -134,14 +153,14 @@ func (s *Session) try(root *site, entries []uint64) error {
 
 // plan makes a blob. A panic is taken for a failure: a mistake in the translator costs the site its bypass. What it has
 // made does not matter then, and what it makes is verified anyhow.
-func (s *Session) plan(entries []uint64, r path.CodeReader, h path.Hints, st path.Stacks, l path.Limits, vectors bool) (b *btc.Blob, err error) {
+func (s *Session) plan(r path.CodeReader, o order) (b *btc.Blob, full bool, err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			b, err = nil, fmt.Errorf("BUG in the translator: %v", v)
-			s.log.Warn("BUG in the translator", "entries", fmt.Sprintf("%#x", entries), "panic", v, "stack", string(debug.Stack()))
+			b, full, err = nil, false, fmt.Errorf("BUG in the translator: %v", v)
+			s.log.Warn("BUG in the translator", "entries", fmt.Sprintf("%#x", o.entries), "panic", v, "stack", string(debug.Stack()))
 		}
 	}()
-	return s.translate(entries, r, h, st, l, vectors)
+	return s.translate(r, o)
 }
 
 // Where check pretends that the code lies, and the places it may jump to. The module decides where it really does, and

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"ub/hot"
 	"ub/path"
 	"ub/target"
 )
@@ -33,6 +34,9 @@ type Session struct {
 	bytes   int
 	hints   map[uint64]*path.Branch
 	queue   []request
+	policy  hot.Config // times in ns
+	budget  hot.Budget
+	lost    uint64 // system calls that the budget knows of
 
 	stats  Stats
 	counts Counts
@@ -47,6 +51,8 @@ type Session struct {
 // Counts are this side's, beside the module's Stats.
 type Counts struct {
 	Translations uint64 `json:"translations"`
+	Merged       uint64 `json:"requests_merged"` // requests that were served by another's translation
+	Pieces       uint64 `json:"pieces"`          // paths that continue others without room
 	Installed    uint64 `json:"installed"`
 	Refused      uint64 `json:"refused"`
 	Retired      uint64 `json:"retired"`
@@ -97,8 +103,8 @@ func newSession(pid int, c Config, d device, m memory, log *slog.Logger) (*Sessi
 	}
 	return &Session{
 		pid: pid, config: c, dev: d, memory: m, version: *v, log: log, now: time.Now, ctx: context.Background(),
-		translate: translateFor(min(target.Vec(v.Vec), target.VecAVX512)),
-		sites:     map[uint64]*site{}, entries: map[uint64]*blob{}, hints: map[uint64]*path.Branch{},
+		translate: translateFor(min(target.Vec(v.Vec), target.VecAVX512)), policy: c.policy(),
+		sites: map[uint64]*site{}, entries: map[uint64]*blob{}, hints: map[uint64]*path.Branch{},
 	}, nil
 }
 
@@ -258,25 +264,28 @@ func (s *Session) stopped(root *site) {
 	s.enqueue(request{s: root})
 }
 
-// missed takes note of a transfer to an address that is no entry.
+// missed takes note of a transfer to an address that is no entry. Of code that is gone by now nothing is to be learnt: what is there
+// in its place will miss the target as well, or has it.
 func (s *Session) missed(e *Event) {
-	if b := s.owner(e.From); b != nil {
-		b.exits += e.Count
-		b.root.exits += e.Count
-	}
-	b := s.hints[e.From]
+	b, from := s.transfer(e.From)
 	if b == nil {
+		return
+	}
+	b.exits += e.Count
+	b.root.exits += e.Count
+	h := s.hints[from]
+	if h == nil {
 		if len(s.hints) >= maxBranches {
 			return
 		}
-		b = &path.Branch{}
-		s.hints[e.From] = b
+		h = &path.Branch{}
+		s.hints[from] = h
 	}
-	if !b.Missed(e.RIP, e.Count, uint64(s.config.MissCount)) || s.entries[e.RIP] != nil {
+	if !h.Missed(e.RIP, e.Count, uint64(s.config.MissCount)) || s.entries[e.RIP] != nil {
 		return
 	}
 	if t := s.site(e.RIP); t != nil {
-		s.enqueue(request{s: t, from: e.From})
+		s.enqueue(request{s: t, from: from})
 	}
 }
 

@@ -42,6 +42,7 @@ func (d *fakeDevice) Install(in *install) (uint64, error) {
 	}
 	d.nextID++
 	d.taken[d.nextID] = in
+	in.base = arena + d.nextID<<20
 	return d.nextID, nil
 }
 
@@ -70,6 +71,9 @@ func (d *fakeDevice) Read(buf []Event, _ time.Duration) (int, error) {
 }
 
 func (d *fakeDevice) Close() error { return nil }
+
+// arena is where the fake module puts blobs.
+const arena = 0xffffffffc1000000
 
 // fakeMemory is a program's code.
 type fakeMemory struct {
@@ -145,6 +149,23 @@ func hotEvent(rip, count uint64) Event {
 	return Event{Type: EventHot, RIP: rip, NR: 39, Count: count, NS: count * 1000}
 }
 
+// miss is a transfer from the program's branch at from, as the module tells of it: by the address of the translated branch.
+func (w *world) miss(from, to, count uint64) Event {
+	w.d.t.Helper()
+	b := w.owner(from)
+	if b == nil {
+		w.d.t.Fatalf("nobody has translated %#x", from)
+	}
+	for _, l := range slices.Backward(b.code.Lines) {
+		if l.RIP == from {
+			return missEvent(b.base+uint64(l.Off), to, count)
+		}
+	}
+	w.d.t.Fatalf("%#x is not among the lines", from)
+	return Event{}
+}
+
+// missEvent has the native address of the transfer.
 func missEvent(from, to, count uint64) Event {
 	return Event{Type: EventMiss, RIP: to, From: from, Count: count, NS: 1000}
 }
@@ -181,11 +202,11 @@ func TestHotSiteIsInstalled(t *testing.T) {
 func TestMissExtendsThePath(t *testing.T) {
 	w := newWorld(t)
 	w.feed(hotEvent(behind, 64))
-	w.feed(missEvent(branch, callee, 1))
+	w.feed(w.miss(branch, callee, 1))
 	if w.d.nextID != 1 {
 		t.Fatal("a single miss is enough")
 	}
-	w.feed(missEvent(branch, callee, 3))
+	w.feed(w.miss(branch, callee, 3))
 	if w.d.nextID != 2 || w.d.taken[1] != nil || len(w.d.taken) != 1 {
 		t.Fatalf("the path was not made anew: %v", w.d.taken)
 	}
@@ -206,14 +227,14 @@ func TestFullPathHandsOver(t *testing.T) {
 	w := newWorld(t)
 	w.config.MaxExtensions = 0
 	w.feed(hotEvent(behind, 64))
-	w.feed(missEvent(branch, callee, 4))
+	w.feed(w.miss(branch, callee, 4))
 	if len(w.d.taken) != 2 || w.sites[callee].state != Live {
 		t.Fatalf("taken %v, site %+v", w.d.taken, w.sites[callee])
 	}
 	// What the first one has in passing does not displace the entry of a path of its own.
 	w.config.MaxExtensions = 10
 	w.sites[behind].extended = 0
-	w.feed(missEvent(branch, callee, 100))
+	w.feed(w.miss(branch, callee, 100))
 	if w.entries[callee].root != w.sites[callee] {
 		t.Error("the entry was displaced")
 	}
@@ -355,7 +376,8 @@ func TestMissedTargetBeginsWithVectors(t *testing.T) {
 	m := program()
 	copy(m.code[callee-base:], []byte{0x66, 0x0f, 0xef, 0xc0, 0xc3}) // pxor xmm0, xmm0; ret
 	w.memory = m
-	w.feed(hotEvent(behind, 64), missEvent(branch, callee, 4))
+	w.feed(hotEvent(behind, 64))
+	w.feed(w.miss(branch, callee, 4))
 	if w.entries[callee] == nil || w.sites[callee].state != Live || w.d.last.vec != 1 {
 		t.Errorf("%+v, vector level %d", w.sites[callee], w.d.last.vec)
 	}
@@ -369,7 +391,7 @@ func TestEviction(t *testing.T) {
 	w.config.MaxBlobs = 1
 	w.config.MaxExtensions = 0
 	w.feed(hotEvent(behind, 64))
-	w.feed(missEvent(branch, callee, 4))
+	w.feed(w.miss(branch, callee, 4))
 	if len(w.d.taken) != 1 || len(w.blobs) != 1 || w.sites[behind].state != Free || w.sites[callee].state != Live {
 		t.Errorf("taken %v, sites %+v %+v", w.d.taken, w.sites[behind], w.sites[callee])
 	}

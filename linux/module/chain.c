@@ -155,7 +155,7 @@ void ub_lock(struct ub_block *b)
 	if (test_thread_flag(TIF_NEED_FPU_LOAD))
 		switch_fpu_return();
 	b->fpu = true;
-	b->table = b->e->table[1];
+	b->table = b->vectors;
 	b->kept = b->left;
 	b->given -= b->left;
 	b->left = 0;
@@ -336,6 +336,7 @@ unsigned long ub_begin(struct ub_block *b, struct ub_enrolment *e)
 	b->addr_mask = ub_addr_mask;
 	b->tag_mask = 1ull << 63;
 	b->table = e->table[0];
+	b->vectors = e->table[1];
 	b->hash_mask = UB_TABLE_MASK;
 	b->poll = 1;
 	b->e = e;
@@ -465,8 +466,7 @@ unsigned long ub_left(struct ub_block *b, unsigned int why)
 	/* A program that stays away from syscalls gains nothing here. */
 	if (overrun)
 		return ub_end(b, UB_END_EXIT);
-	/* A dispatch looks only among code of its own vector level. */
-	native = why == UB_EXIT_STOP ? 0 : ub_next(b);
+	native = ub_next(b);
 	if (native)
 		return native;
 	if (why == UB_EXIT_MISS)

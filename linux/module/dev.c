@@ -204,6 +204,7 @@ static int ub_do_stats(struct ub_enrolment *e, void __user *arg)
 	s.invalidated = e->invalidated;
 	s.expels = e->expels;
 	s.events_lost = e->ev_lost;
+	s.crowded = e->crowded;
 	spin_unlock(&e->lock);
 	return ub_put(arg, &s, sizeof(s));
 }

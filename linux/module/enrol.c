@@ -182,7 +182,7 @@ static struct ub_enrolment *ub_alloc(void)
 		return NULL;
 	e->counts = alloc_percpu(struct ub_counts);
 	for (i = 0; i < 2; i++)
-		e->table[i] = vmalloc(sizeof(*e->table[i]) * 2 << UB_TABLE_BITS);
+		e->table[i] = vmalloc(UB_TABLE_SIZE);
 	if (percpu_ref_init(&e->ref, ub_ref_gone, 0, GFP_KERNEL) ||
 	    ub_event_init(e) || !e->counts || !e->table[0] || !e->table[1]) {
 		ub_free(e);

@@ -136,15 +136,8 @@ SYM_FUNC_END(ub_run)
 	mov	R10(%r12), %r10
 .endm
 
-/*
- * Enters translated code at RAX. A call from ub_run so that returns stay
- * predicted: the return address is dropped here, since RSP must be at the block,
- * and pushed again by LEAVE.
- */
-SYM_FUNC_START_LOCAL(ub_enter)
-	lea	8(%rsp), %rsp
-	mov	%rax, %r15
-	mov	UB_B_REGS(%rsp), %r12
+/* The program's registers, R12 = pt_regs, and RBP; R15 is left alone. */
+.macro LOAD_PROGRAM
 	mov	ub_anchor(%rip), %rbp
 	/*
 	 * What the kernel does on its way to user mode, on processors whose
@@ -169,6 +162,18 @@ SYM_FUNC_START_LOCAL(ub_enter)
 	mov	R11(%r12), %r11
 	LOAD_ARGS
 	mov	$0, %r12d
+.endm
+
+/*
+ * Enters translated code at RAX. A call from ub_run so that returns stay
+ * predicted: the return address is dropped here, since RSP must be at the block,
+ * and pushed again by LEAVE.
+ */
+SYM_FUNC_START_LOCAL(ub_enter)
+	lea	8(%rsp), %rsp
+	mov	%rax, %r15
+	mov	UB_B_REGS(%rsp), %r12
+	LOAD_PROGRAM
 	JMP_NOSPEC r15
 SYM_FUNC_END(ub_enter)
 /* It leaves with another stack than it came with, and SMAP open, on purpose. */
@@ -352,19 +357,54 @@ SYM_CODE_START(ub_gone)
 	jmp	ub_save
 SYM_CODE_END(ub_gone)
 
+/*
+ * Where to go on for R13, as ub_lookup() has it: R15. Flags are left alone; RCX is
+ * lost. The timer may move the anchor in RBP here as well as in translated code.
+ */
+.macro FIND table:req none:req
+	rorx	$UB_TABLE_ROT, %r13, %r15
+	lea	(%r15, %r13), %r15
+	pdep	UB_B_HASHMASK(%rsp), %r15, %r15
+	mov	\table(%rsp), %rcx
+	lea	(%r15, %rcx), %r15
+	/* Keys are negated addresses: two that belong together add up to 0. */
+	mov	(%r15), %rcx
+	lea	(%rcx, %r13), %rcx
+	jrcxz	.Lfirst\@
+	mov	16(%r15), %rcx
+	lea	(%rcx, %r13), %rcx
+	jrcxz	.Lsecond\@
+	lea	32(%r15), %r15
+	mov	(%r15), %rcx
+	lea	(%rcx, %r13), %rcx
+	jrcxz	.Lfirst\@
+	mov	16(%r15), %rcx
+	lea	(%rcx, %r13), %rcx
+	jrcxz	.Lsecond\@
+	jmp	\none
+.Lsecond\@:
+	mov	24(%r15), %r15
+	jmp	.Lfound\@
+.Lfirst\@:
+	mov	8(%r15), %r15
+.Lfound\@:
+.endm
+
+/*
+ * Code without vector registers has come to an instruction that needs them, or to
+ * one that is not translated at all. It is looked up as if it were jumped to, from
+ * 0. An entry at R13 does at least one instruction; but blobs are not trusted to, so
+ * this is no loop without a poll.
+ */
+	.p2align 6
 SYM_CODE_START(ub_sym_stop)
 	HINT_BLOCK
 	ANNOTATE_NOENDBR
-	CLAC
-	mov	$UB_EXIT_STOP, %r15d
-	jmp	ub_save
+	mov	$0, %r14d
+	jmp	ub_dispatch_begin
 SYM_CODE_END(ub_sym_stop)
 
-/*
- * R13 = where the program goes on, R14 = native address of the transfer. The
- * timer may move the anchor in RBP between ub_dispatch_begin and its end as well
- * as in translated code.
- */
+/* R13 = where the program goes on, R14 = native address of the transfer. */
 	.p2align 6
 SYM_CODE_START(ub_sym_dispatch)
 	HINT_BLOCK
@@ -373,24 +413,7 @@ SYM_INNER_LABEL(ub_dispatch_begin, SYM_L_GLOBAL)
 	mov	%rcx, %r12
 	mov	UB_B_POLL(%rsp), %rcx
 	jrcxz	3f
-	rorx	$UB_TABLE_ROT, %r13, %r15
-	lea	(%r15, %r13), %r15
-	pdep	UB_B_HASHMASK(%rsp), %r15, %r15
-	mov	UB_B_TABLE(%rsp), %rcx
-	lea	(%r15, %rcx), %r15
-	/* Keys are negated addresses: two that belong together add up to 0. */
-	mov	(%r15), %rcx
-	lea	(%rcx, %r13), %rcx
-	jrcxz	1f
-	mov	16(%r15), %rcx
-	lea	(%rcx, %r13), %rcx
-	jrcxz	2f
-	mov	%r12, %rcx
-	jmp	4f
-1:	mov	8(%r15), %r15
-	mov	%r12, %rcx
-	JMP_NOSPEC r15
-2:	mov	24(%r15), %r15
+	FIND	UB_B_TABLE, 4f
 	mov	%r12, %rcx
 	JMP_NOSPEC r15
 3:	mov	%r12, %rcx
@@ -402,10 +425,38 @@ SYM_INNER_LABEL(ub_dispatch_end, SYM_L_GLOBAL)
 SYM_INNER_LABEL(ub_miss, SYM_L_GLOBAL)
 	HINT_BLOCK
 	ENDBR
-4:	CLAC
-	mov	%r14, UB_B_FROM(%rsp)
+	mov	%rcx, %r12
+	/* Not among the code that may be run now. Is it with vector registers? */
+4:	movzbl	UB_B_FPU(%rsp), %ecx
+	jrcxz	6f
+5:	mov	%r14, UB_B_FROM(%rsp)
+	mov	%r14, %rcx
+	mov	$UB_EXIT_STOP, %r15d
+	jrcxz	7f
 	mov	$UB_EXIT_MISS, %r15d
+7:	mov	%r12, %rcx
+	CLAC
 	jmp	ub_save
+6:	FIND	UB_B_VECTORS, 5b
+	/*
+	 * They are locked first, by C. From here to the next syscall all code is
+	 * run with them. Everything stays as it is inside: see ub_next().
+	 */
+	mov	%r12, %rcx
+	CLAC
+	mov	UB_B_REGS(%rsp), %r12
+	pushf
+	pop	EFLAGS(%r12)
+	mov	%rax, RAX(%r12)
+	mov	%rcx, RCX(%r12)
+	mov	%rsi, RSI(%r12)
+	mov	%r11, R11(%r12)
+	SAVE_REST
+	UNTRAIN
+	mov	%rsp, %rdi
+	call	ub_lock
+	LOAD_PROGRAM
+	JMP_NOSPEC r15
 SYM_CODE_END(ub_sym_dispatch)
 
 /*

@@ -8,10 +8,9 @@
  */
 #include "ub.h"
 
-static struct ub_way *ub_set(struct ub_enrolment *e, int t, u64 rip)
+static struct ub_way *ub_my_set(struct ub_enrolment *e, int t, u64 rip)
 {
-	return (void *)e->table[t] +
-	       (((ror64(rip, UB_TABLE_ROT) + rip) << 5) & UB_TABLE_MASK);
+	return (struct ub_way *)ub_set(e->table[t], rip);
 }
 
 void ub_table_init(struct ub_enrolment *e)
@@ -19,7 +18,7 @@ void ub_table_init(struct ub_enrolment *e)
 	int t, i;
 
 	for (t = 0; t < 2; t++) {
-		for (i = 0; i < 2 << UB_TABLE_BITS; i++) {
+		for (i = 0; i < UB_TABLE_ALL; i++) {
 			e->table[t][i].key = UB_NO_KEY;
 			e->table[t][i].native = (unsigned long)ub_miss;
 		}
@@ -29,16 +28,16 @@ void ub_table_init(struct ub_enrolment *e)
 static void ub_table_put(struct ub_enrolment *e, int t, u64 rip,
 			 unsigned long native)
 {
-	struct ub_way *w = ub_set(e, t, rip);
+	struct ub_way *w = ub_my_set(e, t, rip);
 	int i;
 
-	for (i = 0; i < 2; i++) {
+	for (i = 0; i < UB_TABLE_WAYS; i++) {
 		if (w[i].key == -rip) {
 			WRITE_ONCE(w[i].native, native);
 			return;
 		}
 	}
-	for (i = 0; i < 2; i++) {
+	for (i = 0; i < UB_TABLE_WAYS; i++) {
 		if (w[i].key == UB_NO_KEY) {
 			WRITE_ONCE(w[i].key, -rip);
 			smp_wmb(); /* nobody may see the address with the old key */
@@ -46,7 +45,8 @@ static void ub_table_put(struct ub_enrolment *e, int t, u64 rip,
 			return;
 		}
 	}
-	/* The set is full: this entry is not found, and the program natively. */
+	/* This entry is not found, and the program goes on natively there. */
+	e->crowded++;
 }
 
 /* A blob's entries are in the table of all levels, and if it uses none, in that. */
@@ -72,9 +72,9 @@ void ub_table_remove(struct ub_enrolment *e, const struct ub_blob *blob)
 
 	for (i = 0; i < blob->nentries; i++) {
 		for (t = 0; t < 2; t++) {
-			struct ub_way *w = ub_set(e, t, blob->entries[i].rip);
+			struct ub_way *w = ub_my_set(e, t, blob->entries[i].rip);
 
-			for (j = 0; j < 2; j++) {
+			for (j = 0; j < UB_TABLE_WAYS; j++) {
 				if (w[j].native < blob->base || w[j].native >= end)
 					continue;
 				WRITE_ONCE(w[j].key, UB_DEAD_KEY);
@@ -93,7 +93,7 @@ void ub_table_sweep(struct ub_enrolment *e)
 	int t, i;
 
 	for (t = 0; t < 2; t++) {
-		for (i = 0; i < 2 << UB_TABLE_BITS; i++) {
+		for (i = 0; i < UB_TABLE_ALL; i++) {
 			struct ub_way *w = &e->table[t][i];
 
 			if (w->key == UB_DEAD_KEY)

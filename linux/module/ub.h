@@ -58,6 +58,9 @@ struct ub_way {
 	unsigned long native;
 };
 
+#define UB_TABLE_ALL	(UB_TABLE_WAYS << UB_TABLE_BITS)
+#define UB_TABLE_SIZE	(UB_TABLE_ALL * sizeof(struct ub_way))
+
 /* The key of an unused way: its address is no one that a program runs at. */
 #define UB_NO_KEY	1ull
 #define UB_DEAD_KEY	2ull
@@ -106,6 +109,8 @@ struct ub_block {
 		unsigned long native;
 	} known[2][UB_KNOWN_VECTOR / 16];	/* see ub_forget() */
 	u32 kept;		/* what is left, while @fpu is set */
+	bool fpu;		/* vector registers are the program's, and locked */
+	const struct ub_way *vectors;	/* @table, while @fpu is set */
 	/* For C. */
 	struct ub_enrolment *e;
 	u64 epoch;		/* of @e when the last look-up in its tables began */
@@ -115,7 +120,6 @@ struct ub_block {
 	u32 limit;		/* of @e when @left was set */
 	bool exact;		/* pt_regs is, but for what ub_sync() copies always */
 	bool plain;		/* enter.S may do syscalls for this thread */
-	bool fpu;		/* vector registers are the program's, and locked */
 	bool overrun;		/* was in translated code for a whole period */
 	bool preempted;		/* is in e->preempted */
 	struct ub_counts n;	/* not yet added to the enrolment's */
@@ -185,6 +189,7 @@ struct ub_enrolment {
 	bool pending_hit;		/* its source was invalidated meanwhile */
 	atomic_t invalidations;		/* that have begun but not ended */
 	u64 installs, refused, invalidated, expels;
+	u64 crowded;			/* entries that found no place in a table */
 
 	raw_spinlock_t switch_lock;
 	struct list_head preempted;	/* chains preempted in translated code */
@@ -273,7 +278,6 @@ const struct ub_fault *ub_fault_find(u32 index, struct ub_blob **blob);
 
 /* table.c */
 void ub_table_init(struct ub_enrolment *e);
-bool ub_table_room(struct ub_enrolment *e, const struct ub_blob *blob);
 void ub_table_add(struct ub_enrolment *e, const struct ub_blob *blob);
 void ub_table_remove(struct ub_enrolment *e, const struct ub_blob *blob);
 void ub_table_sweep(struct ub_enrolment *e);
@@ -336,6 +340,14 @@ static __always_inline u64 ub_runs(const struct ub_block *b)
 	       (u32)(READ_ONCE(b->given) - READ_ONCE(b->left));
 }
 
+/* The set of a table that an address belongs to. */
+static __always_inline const struct ub_way *ub_set(const struct ub_way *table,
+						   u64 rip)
+{
+	return (void *)table +
+	       (((ror64(rip, UB_TABLE_ROT) + rip) << 6) & UB_TABLE_MASK);
+}
+
 /**
  * ub_lookup() - where to go on for a program address
  * @table: one of an enrolment's tables
@@ -346,14 +358,13 @@ static __always_inline u64 ub_runs(const struct ub_block *b)
 static __always_inline unsigned long ub_lookup(const struct ub_way *table,
 					       u64 rip)
 {
-	const struct ub_way *w;
+	const struct ub_way *w = ub_set(table, rip);
+	int i;
 
-	w = (void *)table +
-	    (((ror64(rip, UB_TABLE_ROT) + rip) << 5) & UB_TABLE_MASK);
-	if (READ_ONCE(w[0].key) + rip == 0)
-		return READ_ONCE(w[0].native);
-	if (READ_ONCE(w[1].key) + rip == 0)
-		return READ_ONCE(w[1].native);
+	for (i = 0; i < UB_TABLE_WAYS; i++) {
+		if (READ_ONCE(w[i].key) + rip == 0)
+			return READ_ONCE(w[i].native);
+	}
 	return (unsigned long)ub_miss;
 }
 

@@ -214,6 +214,7 @@ struct ub_stats {
 	__u64 invalidated;	/* blobs, because memory changed */
 	__u64 expels;		/* times other threads had to be made to leave */
 	__u64 events_lost;
+	__u64 crowded;		/* entries that found no place in a table */
 };
 
 /*

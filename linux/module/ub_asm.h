@@ -25,6 +25,8 @@
 #define UB_B_LEFT	0x118
 #define UB_B_KNOWN	0x120
 #define UB_B_KEPT	0x220
+#define UB_B_FPU	0x224
+#define UB_B_VECTORS	0x228
 /* The whole block; a multiple of 16, plus 8 to align what ub_run() calls. */
 #define UB_BLOCK_SIZE	0x388
 
@@ -85,9 +87,14 @@
 #define UB_LANDINGS	((UB_GRANULES * UB_GRANULE_FAULTS + 0xffff) >> 16)
 #define UB_LANDING_SHIFT	4
 
-/* The dispatch tables: 1 << UB_TABLE_BITS sets of two ways of 16 bytes. */
-#define UB_TABLE_BITS	11
+/*
+ * The dispatch tables: 1 << UB_TABLE_BITS sets of ways of 16 bytes, a cache line
+ * each. A server has a thousand entries: were there two ways, a dozen of them
+ * would find no place, and chains end where they are needed.
+ */
+#define UB_TABLE_BITS	12
+#define UB_TABLE_WAYS	4
 #define UB_TABLE_ROT	9
-#define UB_TABLE_MASK	(((1 << UB_TABLE_BITS) - 1) << 5)
+#define UB_TABLE_MASK	(((1 << UB_TABLE_BITS) - 1) << 6)
 
 #endif

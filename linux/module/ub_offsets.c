@@ -30,6 +30,8 @@ UB_AT(flags, UB_B_FLAGS);
 UB_AT(left, UB_B_LEFT);
 UB_AT(known, UB_B_KNOWN);
 UB_AT(kept, UB_B_KEPT);
+UB_AT(fpu, UB_B_FPU);
+UB_AT(vectors, UB_B_VECTORS);
 static_assert(sizeof(struct ub_known) == 16);
 static_assert(sizeof(struct ub_block) <= UB_BLOCK_SIZE);
 static_assert(UB_BLOCK_SIZE % 16 == 8);
