@@ -94,7 +94,7 @@ func (t *translator) off(g x86.Reg, disp int32) memRef {
 	if o.n >= firstReserved {
 		t.release(o.n)
 	}
-	t.sanitize(n, n)
+	t.sanitize(n, n, t.c.narrow[g])
 	t.c.at(n).sane = true
 	t.c.san[g] = loc{n: n}
 	return memRef{n, disp}
@@ -111,11 +111,11 @@ func (t *translator) sanitized(g x86.Reg) loc {
 	switch l := t.c.valueOf(g); {
 	case !t.k.isVirtual(g):
 		n = t.allocFor(g)
-		t.sanitize(n, uint8(g))
+		t.sanitize(n, uint8(g), t.c.narrow[g])
 	case !l.ok():
 		n = t.allocFor(g)
 		t.e.load(n, slotOf(g))
-		t.sanitize(n, n)
+		t.sanitize(n, n, t.c.narrow[g])
 	default:
 		t.c.hold(l.n)
 		if vals, _ := t.c.sharers(l.n); vals == 1<<g && l.delta == 0 && t.c.dirty&(1<<g) == 0 {
@@ -130,7 +130,7 @@ func (t *translator) sanitized(g x86.Reg) loc {
 			t.e.lea(n, l.n, 0, 0, l.delta)
 			src = n
 		}
-		t.sanitize(n, src)
+		t.sanitize(n, src, t.c.narrow[g])
 		t.release(l.n)
 	}
 	t.c.at(n).sane = true
@@ -138,16 +138,24 @@ func (t *translator) sanitized(g x86.Reg) loc {
 	return t.c.san[g]
 }
 
-// sanitize makes dst, which is allocated for it, the sanitized value of native register src; it faults first if that
-// has tag bits.
-func (t *translator) sanitize(dst, src uint8) {
-	t.checkTag(src)
+// sanitize makes dst, which is allocated for it, the sanitized value of native register src, which is of the narrowness n; it
+// faults first if that has tag bits.
+func (t *translator) sanitize(dst, src, n uint8) {
+	switch {
+	case t.tagless(n):
+	case dst != src:
+		t.checkTagWith(dst, src)
+	default:
+		t.checkTag(src)
+	}
 	t.e.pdep(dst, src, target.SlotAddrMask)
 }
 
 // sanitizeKept is sanitize for a register that holds the value of g until then.
 func (t *translator) sanitizeKept(dst, src uint8, g x86.Reg) {
-	t.checkTag(src)
+	if !t.tagless(t.c.narrow[g]) {
+		t.checkTag(src)
+	}
 	t.c.drop(src)
 	t.c.hold(src)
 	t.e.pdep(dst, src, target.SlotAddrMask)
@@ -159,10 +167,18 @@ func (t *translator) checkTag(src uint8) {
 		return
 	}
 	n := t.alloc()
+	t.checkTagWith(n, src)
+	t.release(n)
+}
+
+// checkTagWith is checkTag with a register that holds nothing.
+func (t *translator) checkTagWith(n, src uint8) {
+	if t.o.NoTagCheck {
+		return
+	}
 	t.e.pext(n, src, target.SlotTagMask)
 	t.fault(FaultTouch)
 	t.e.touch(n)
-	t.release(n)
 }
 
 // constant returns the constant address c, which is in the window with its size bytes.
@@ -223,7 +239,7 @@ func (t *translator) expression(m *x86.Mem) memRef {
 	default:
 		n = t.compute(m)
 	}
-	t.sanitize(n, n)
+	t.sanitize(n, n, t.ofAddress(m))
 	r := t.c.at(n)
 	r.sane, r.hasEA, r.expr, r.disp = true, true, key, m.Disp
 	return memRef{n, 0}

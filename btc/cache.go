@@ -65,7 +65,9 @@ type cache struct {
 	val   [16]loc // where a virtual register's value is; nowhere: in its slot only
 	dirty x86.RegSet
 	san   [16]loc // where a program register's sanitized value is
-	clock int
+
+	narrow narrowness // whatever they are in
+	clock  int
 }
 
 func (c *cache) at(n uint8) *resReg { return &c.r[n-firstReserved] }
@@ -172,6 +174,7 @@ func (c *cache) wrote(g x86.Reg) {
 func (c *cache) forget(g x86.Reg) {
 	c.san[g], c.val[g] = loc{}, loc{}
 	c.dirty &^= 1 << g
+	c.narrow[g] = 0
 }
 
 // killEA forgets sanitized expressions that use g.
@@ -186,6 +189,7 @@ func (c *cache) killEA(g x86.Reg) {
 // bumped notes that g's value has grown by d. Sanitized copies keep serving at a distance.
 func (c *cache) bumped(g x86.Reg, d int32) {
 	c.san[g] = c.san[g].plus(d)
+	c.narrow[g] = sum(c.narrow[g], ofConst(int64(d)))
 	c.shiftEA(g, d)
 }
 

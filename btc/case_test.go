@@ -45,6 +45,18 @@ func testCases(t *testing.T, w *world) {
 		{"inc and dec of a cached address keep flags", "48 8b 07 48 ff c7 48 8b 1f 48 ff cf 48 8b 0f", map[int]uint64{7: dataAt(64)}},
 		{"tag bits on a cached base", "48 8b 07", map[int]uint64{7: dataAt(64) | tag}},
 		{"tag bits on a virtual base", "49 8b 04 24", map[int]uint64{12: dataAt(64) | tag}},
+		// mov rax,[rdi]; bts rdi,60; mov rax,[rdi]
+		{"tag bits on a base that was an address", "48 8b 07 48 0f ba ef 3c 48 8b 07", map[int]uint64{7: dataAt(64)}},
+		// mov rax,[rdi]; add rdi,rsi; mov rax,[rdi]
+		{"tag bits added to an address", "48 8b 07 48 01 f7 48 8b 07", map[int]uint64{7: dataAt(64), 6: tag}},
+		// mov esi,1; shl rsi,60; mov rax,[rdi+rsi]
+		{"tag bits in an index that was small", "be 01 00 00 00 48 c1 e6 3c 48 8b 04 37", map[int]uint64{7: dataAt(64)}},
+		// push rax; pop rax; xor rsp,rsi; pop rax
+		{"tag bits on RSP, used before", "50 58 48 31 f4 58", map[int]uint64{4: dataAt(64), 6: tag}},
+		// mov ecx,5; loop: mov rax,[rdi]; add rdi,rsi; dec ecx; jnz loop
+		{"tag bits that come up in a loop", "b9 05 00 00 00 48 8b 07 48 01 f7 ff c9 75 f6", map[int]uint64{7: dataAt(64), 6: tag}},
+		// mov esi,1; mov ecx,5; loop: mov rax,[rdi+rsi]; shl rsi,30; dec ecx; jnz loop
+		{"an index that grows in a loop", "be 01 00 00 00 b9 05 00 00 00 48 8b 04 37 48 c1 e6 1e ff c9 75 f6", map[int]uint64{7: dataAt(64)}},
 		{"moved bits on RSP", "58", map[int]uint64{4: dataAt(64) | 1<<45}},
 		{"kernel half", "48 8b 07", map[int]uint64{7: 0xffffffff81000000}},
 		{"base outside, address inside", "48 8b 87 00 00 20 10", map[int]uint64{7: dataAt(64) - 0x10200000}},

@@ -18,12 +18,13 @@ import (
 // before found it.
 
 // maxRounds bounds the rounds. If the last one does not settle, joins are given up.
-const maxRounds = 6
+const maxRounds = 8
 
 // join is what is known from round to round about the label of one block.
 type join struct {
 	limit   cache // what the backward ways to the block have agreed on so far
 	limited bool
+	narrow  narrowLimit
 	back    cache // of the last round: what they had
 	hasBack bool
 	state   cache // of the last round
@@ -72,6 +73,7 @@ func meet(a, b *cache) cache {
 		}
 	}
 	for g := range out.val {
+		out.narrow[g] = min(a.narrow[g], b.narrow[g])
 		if a.val[g] == b.val[g] {
 			out.val[g] = a.val[g]
 		}
@@ -82,7 +84,7 @@ func meet(a, b *cache) cache {
 	return out.clean()
 }
 
-// covers reports whether c has all that s says.
+// covers reports whether c has all that s says about the reserved registers.
 func (c *cache) covers(s *cache) bool {
 	for _, n := range allocOrder {
 		if s.busy(n) && !c.provides(n, s, n) {
@@ -178,6 +180,10 @@ func (t *translator) joinState(b *path.Block) cache {
 		if j.limited {
 			s = meet(&s, &j.limit)
 		}
+		j.narrow.apply(&s.narrow)
+		if !t.narrowLabels {
+			s.narrow = narrowness{}
+		}
 		if b.Entry {
 			s = s.forEntry(t.k)
 		}
@@ -227,6 +233,9 @@ func (t *translator) edge(b *path.Block, conform bool) {
 		c = meet(&t.back[b.Index], &c)
 	}
 	t.back[b.Index], t.hasBack[b.Index] = c, true
+	if t.limitNarrow(j) {
+		t.unsettled = true
+	}
 	if !t.c.covers(&j.state) {
 		t.unsettled = true
 		if j.limited {

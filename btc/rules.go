@@ -17,6 +17,9 @@ type rules struct {
 	// walkLimit.) touches: these differ, so both distances must be remembered.
 	below, above, walkBelow int64
 	touches                 bool
+
+	// PDEP drops tagBits bits, the upper ones, of an address. What has been accessed is of narrowness narrowAddr.
+	tagBits, narrowAddr uint8
 }
 
 var kernels = [target.NumKernels]rules{
@@ -27,6 +30,7 @@ var kernels = [target.NumKernels]rules{
 		addrEnd:  target.WindowSize,
 		// The limits could be those of package target. These do as well, and one pair of bounds a register is enough.
 		below: walkLimit, above: walkLimit, walkBelow: walkLimit,
+		tagBits: 5, narrowAddr: topBits - target.WindowBits,
 	},
 	target.Linux: {
 		kernel:   target.Linux,
@@ -35,6 +39,7 @@ var kernels = [target.NumKernels]rules{
 		addrEnd:  1 << target.LinuxAddrBits,
 		// A page less than the verifier's. The last one is small: see docs/kernel-module.md.
 		below: target.LinuxBelow - 1<<12, above: 1 << 31, walkBelow: 512, touches: true,
+		tagBits: 1, narrowAddr: topBits - 56, // with five levels of page tables
 	},
 }
 

@@ -6,6 +6,7 @@ import "ub/x86"
 // their displacement, and it is made good where RSP itself is needed or at the end of the superblock. An access through
 // the sanitized RSP has just succeeded, so that one is the value.
 func (t *translator) moveRSP(d int32) {
+	t.c.narrow[x86.RSP] = max(t.c.narrow[x86.RSP], sum(t.k.narrowAddr, narrow32))
 	to := t.c.valueOf(x86.RSP).plus(d)
 	if !to.ok() { // too far, or no longer in a register
 		n := t.own(x86.RSP, false)

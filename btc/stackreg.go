@@ -147,7 +147,7 @@ func (t *translator) sanitizeStack(hold func(uint8), done bool) {
 	t.evict(stackReg)
 	hold(stackReg)
 	t.e.load(stackReg, slotOf(x86.RSP))
-	if !done {
+	if !done && !t.tagless(t.c.narrow[x86.RSP]) {
 		t.checkTag(stackReg)
 	}
 	t.e.pdep(stackReg, stackReg, target.SlotAddrMask)

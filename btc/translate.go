@@ -24,6 +24,8 @@ type Options struct {
 	// NoTagCheck omits the check of address bits 59..63. An address with only those bits set would then be accessed as if
 	// they were clear, where the processor faults: safe, but not exact.
 	NoTagCheck bool
+	// NoNarrow checks the tag of each address, whatever is known of its size.
+	NoNarrow bool
 	// NoVectors and NoAVX512 leave instructions to the processor that need vector registers, or those of AVX-512: for
 	// machines that have no place for them.
 	NoVectors, NoAVX512 bool
@@ -68,6 +70,8 @@ type translator struct {
 	labels []x86.Label
 	joins  []join // by block index, kept from round to round
 
+	narrowLabels bool // something may be known of the size of registers at labels
+
 	// Of the current round, by block index where not said otherwise.
 	exits     []exit
 	stops     map[uint64]bool // blocks at whose first instruction the translation ends
@@ -99,6 +103,8 @@ func Translate(p *path.Path, o Options) (*Blob, error) {
 		polls: make([]bool, n),
 		loops: make([]bool, n),
 		joins: make([]join, n),
+
+		narrowLabels: true,
 	}
 	for i, b := range t.order {
 		t.pos[b.Index] = i
@@ -113,6 +119,7 @@ func Translate(p *path.Path, o Options) (*Blob, error) {
 		if !t.unsettled && !(round == 1 && t.loopsWantMore()) {
 			return blob, nil
 		}
+		t.narrowLabels = round < maxRounds-2
 		if round == maxRounds {
 			t.o.NoJoins = true
 			t.joins = make([]join, n)
@@ -225,6 +232,7 @@ func (t *translator) block(b *path.Block) {
 	for i := range b.Insts {
 		t.i, t.in = i, &b.Insts[i]
 		t.e.line(t.in.Addr)
+		narrow := t.narrows()
 		stop := t.inst()
 		t.c.unpin()
 		if stop != "" {
@@ -233,6 +241,9 @@ func (t *translator) block(b *path.Block) {
 			}
 			t.emitExit(target.SymStop, t.in.Addr)
 			return
+		}
+		if t.in.Flow == x86.FlowNext {
+			t.c.narrow = narrow
 		}
 	}
 	switch b.End {
