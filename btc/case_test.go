@@ -57,6 +57,12 @@ func testCases(t *testing.T, w *world) {
 		{"tag bits that come up in a loop", "b9 05 00 00 00 48 8b 07 48 01 f7 ff c9 75 f6", map[int]uint64{7: dataAt(64), 6: tag}},
 		// mov esi,1; mov ecx,5; loop: mov rax,[rdi+rsi]; shl rsi,30; dec ecx; jnz loop
 		{"an index that grows in a loop", "be 01 00 00 00 b9 05 00 00 00 48 8b 04 37 48 c1 e6 1e ff c9 75 f6", map[int]uint64{7: dataAt(64)}},
+		// test eax,eax; jz far; jmp end; far: pop rcx
+		{"tag bits on RSP, on a way of its own", "85 c0 74 02 eb 01 59", map[int]uint64{0: 0, 4: dataAt(64) | tag}},
+		{"moved bits on RSP, on a way of its own", "85 c0 74 02 eb 01 59", map[int]uint64{0: 0, 4: dataAt(64) | 1<<45}},
+		// push r12; lea r12,[r12+5]; push r12; test eax,eax; jz far; jmp end; far: pop r13; mov rcx,[rdi]
+		{"values that a way of its own puts into slots", "41 54 4d 8d 64 24 05 41 54 85 c0 74 02 eb 05 41 5d 48 8b 0f", map[int]uint64{0: 0, 4: dataAt(64), 7: tag}},
+		{"the same that keep their registers on the other way", "41 54 4d 8d 64 24 05 41 54 85 c0 74 02 eb 05 41 5d 48 8b 0f", map[int]uint64{0: 1, 4: dataAt(64), 7: tag}},
 		{"moved bits on RSP", "58", map[int]uint64{4: dataAt(64) | 1<<45}},
 		{"kernel half", "48 8b 07", map[int]uint64{7: 0xffffffff81000000}},
 		{"base outside, address inside", "48 8b 87 00 00 20 10", map[int]uint64{7: dataAt(64) - 0x10200000}},

@@ -208,6 +208,8 @@ func (t *translator) conditional(taken, fall uint64) {
 	}
 	if bt == nil {
 		t.e.jcc(cond, t.coldExit(target.SymDispatch, taken))
+	} else if t.worthWay(bt, bf) {
+		t.e.jcc(cond, t.coldEdge(bt))
 	} else {
 		t.flushFor(bt)
 		t.edge(bt, true)

@@ -24,6 +24,8 @@ type Options struct {
 	// NoTagCheck omits the check of address bits 59..63. An address with only those bits set would then be accessed as if
 	// they were clear, where the processor faults: safe, but not exact.
 	NoTagCheck bool
+	// NoColdEdges makes good in front of a branch what one of its targets demands.
+	NoColdEdges bool
 	// NoNarrow checks the tag of each address, whatever is known of its size.
 	NoNarrow bool
 	// NoVectors and NoAVX512 leave instructions to the processor that need vector registers, or those of AVX-512: for
@@ -68,12 +70,14 @@ type translator struct {
 	loops  []bool // from the end of a small loop, and not just because of the layout
 	stacks []bool // where the convention about stackReg applies, by block index
 	labels []x86.Label
+	gaps   []int  // by place in order
 	joins  []join // by block index, kept from round to round
 
 	narrowLabels bool // something may be known of the size of registers at labels
 
 	// Of the current round, by block index where not said otherwise.
 	exits     []exit
+	cold      []coldEdge
 	stops     map[uint64]bool // blocks at whose first instruction the translation ends
 	incoming  []*cache        // what the forward ways to a block agree on, nil if there is none so far
 	back      []cache         // the same of the backward ways
@@ -111,6 +115,7 @@ func Translate(p *path.Path, o Options) (*Blob, error) {
 	}
 	t.countEdges()
 	t.findStackBlocks()
+	t.findGaps()
 	for round := 1; ; round++ {
 		blob, err := t.round()
 		if err != nil {
@@ -135,7 +140,7 @@ func (t *translator) round() (*Blob, error) {
 	t.e.init(t.p.NumInsts())
 	t.c.reset()
 	t.keep, t.unsettled = false, false
-	t.exits = t.exits[:0]
+	t.exits, t.cold = t.exits[:0], t.cold[:0]
 	t.stops = make(map[uint64]bool)
 	t.incoming = make([]*cache, n)
 	t.back, t.hasBack = make([]cache, n), make([]bool, n)
@@ -157,6 +162,9 @@ func (t *translator) round() (*Blob, error) {
 			t.next = t.order[i+1]
 		}
 		t.block(b)
+		if t.gaps[i] == i {
+			t.emitColdEdges()
+		}
 	}
 	t.emitColdExits()
 	for i := range t.joins {
@@ -297,6 +305,13 @@ func (t *translator) flushEarly() {
 	}
 	to := t.p.BlockAt(j.Target)
 	if to == nil {
+		return
+	}
+	if other := t.p.BlockAt(j.Addr + uint64(j.Len)); to == t.next && other != nil && other != to {
+		if t.worthWay(other, to) {
+			return
+		}
+	} else if t.worthWay(to, other) {
 		return
 	}
 	if t.wantsStack(to) && t.c.saneOf(x86.RSP).ok() {
