@@ -83,6 +83,7 @@ type translator struct {
 	back      []cache         // the same of the backward ways
 	hasBack   []bool
 	stubs     []cache // the state that an entry's stub establishes
+	vain      bool    // something has been prepared for a loop that it does not use
 	unsettled bool    // some assumption did not hold: the round is void
 
 	b    *path.Block // current block
@@ -121,7 +122,7 @@ func Translate(p *path.Path, o Options) (*Blob, error) {
 		if err != nil {
 			return nil, err
 		}
-		if !t.unsettled && !(round == 1 && t.loopsWantMore()) {
+		if !t.unsettled && !(round == 1 && t.loopsWantMore()) && !(t.vain && round < maxRounds-1) {
 			return blob, nil
 		}
 		t.narrowLabels = round < maxRounds-2
@@ -139,7 +140,7 @@ func (t *translator) round() (*Blob, error) {
 	t.e = emitter{k: t.k}
 	t.e.init(t.p.NumInsts())
 	t.c.reset()
-	t.keep, t.unsettled = false, false
+	t.keep, t.unsettled, t.vain = false, false, false
 	t.exits, t.cold = t.exits[:0], t.cold[:0]
 	t.stops = make(map[uint64]bool)
 	t.incoming = make([]*cache, n)
