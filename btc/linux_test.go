@@ -18,11 +18,11 @@ import (
 
 // What is translated for the kernel Linux uses the program's own addresses. Here it runs in user mode, in a second traced
 // child that has the program's memory where the program has it, and the blob, a context block and the anchor at places that
-// no program of these tests names. Kernel mode itself is tested in guests: package linux.
+// no program of these tests names: not round numbers either, which the bytes of a random instruction make. Kernel mode itself is tested in guests: package linux.
 const (
-	linuxCode   = 0x7000_0000_0000 // trampolines in the first page: one INT3 each, then the blob
-	linuxBlock  = 0x7100_0000_0000
-	linuxAnchor = 0x7200_0000_0000 + pageSize - 8 // nothing behind it
+	linuxCode   = 0x7059_a6d3_c000 // trampolines in the first page: one INT3 each, then the blob
+	linuxBlock  = 0x7159_a6d3_c000
+	linuxAnchor = 0x7259_a6d3_c000 + pageSize - 8 // nothing behind it
 	linuxBlobs  = 64 * pageSize
 
 	// The verifier wants kernel addresses. Nothing in a blob depends on where it is, but for the jumps to symbols, and
