@@ -208,7 +208,7 @@ func (s *vmServer) measure(vm *guest.VM, n int) ([]vmRow, error) {
 	if err != nil {
 		return nil, err
 	}
-	got, on, err := s.run(vm, "/ub run --kernel=linux --tune guard=0 --", s.warm, n)
+	got, on, err := s.run(vm, "/ub run --kernel=linux --tune guard=0 --tune translate-percent=0 --", s.warm, n)
 	if err != nil {
 		return nil, fmt.Errorf("with bypass: %w", err)
 	}
