@@ -95,6 +95,9 @@ func (s *Session) step() bool {
 		wanted = append(wanted, r.s.rip)
 	}
 	made := s.spend(func() bool { return s.make(j.root, unique(wanted)) })
+	if made && s.guard != nil {
+		s.guard.grows(s.now())
+	}
 	for _, r := range j.asks {
 		switch t := r.s; {
 		case t == j.root:

@@ -24,7 +24,8 @@ type guard struct {
 	cpu     time.Duration
 	cost    [2]float64 // CPU time per call, without and with bypass; 0: not known
 
-	pairs, losses int // of this round
+	pairs, losses int           // of this round
+	waited        time.Duration // for paths that grow, since bypass was last switched on
 	setbacks      int
 	Suspended     int // how often it was
 }
@@ -46,11 +47,13 @@ const (
 	// guardMargin is by how much bypass must be slower in a pair for it to be lost.
 	guardMargin = 1.02
 	// guardCalls is how many system calls a window must have to count.
-	guardCalls = 200
-	guardBegin = 2 * time.Second // until the first round
-	guardEvery = 30 * time.Second
-	guardRest  = 2 * time.Second // after the first loss; doubled each time
-	guardMost  = 10 * time.Minute
+	guardCalls  = 200
+	guardBegin  = 2 * time.Second // until the first round
+	guardEvery  = 30 * time.Second
+	guardGrows  = time.Second      // by how much a round is put off while paths grow
+	guardGrowth = 10 * time.Second // and how long altogether
+	guardRest   = 2 * time.Second  // after the first loss; doubled each time
+	guardMost   = 10 * time.Minute
 )
 
 func newGuard(now time.Time) *guard {
@@ -110,6 +113,17 @@ func (g *guard) step(now time.Time, calls uint64, cpu time.Duration) {
 		// Another try, with a round soon.
 		g.state = guardWaits
 		g.until = now.Add(guardBegin)
+		g.waited = 0
+	}
+}
+
+// grows tells that more of the program has just been translated. A path that still ends where the program goes on costs more than it
+// will: a round is put off for a while, or the program would run natively before its paths were what they become, and those of
+// a program that runs natively do not grow.
+func (g *guard) grows(now time.Time) {
+	if later := now.Add(guardGrows); g.state == guardWaits && later.After(g.until) && g.waited < guardGrowth {
+		g.waited += later.Sub(g.until)
+		g.until = later
 	}
 }
 

@@ -55,6 +55,27 @@ func TestGuard(t *testing.T) {
 	}
 }
 
+// A program whose paths grow is not judged by what they cost before they have grown; one whose paths grow for ever is.
+func TestGuardWaitsForGrowth(t *testing.T) {
+	for _, c := range []struct {
+		grows  time.Duration
+		judged time.Duration // the first round begins after so long
+	}{{0, 2 * time.Second}, {5 * time.Second, 6 * time.Second}, {time.Hour, 12 * time.Second}} {
+		now := time.Unix(0, 0)
+		g := newGuard(now)
+		for at := time.Duration(0); g.state == guardWaits && at < time.Minute; at += 10 * time.Millisecond {
+			now = time.Unix(0, 0).Add(at)
+			if at < c.grows {
+				g.grows(now)
+			}
+			g.step(now, 0, 0)
+		}
+		if d := now.Sub(time.Unix(0, 0)); d < c.judged-20*time.Millisecond || d > c.judged+time.Second {
+			t.Errorf("of a program whose paths grow for %v the first round began after %v, want %v", c.grows, d, c.judged)
+		}
+	}
+}
+
 func TestCPUTime(t *testing.T) {
 	before := cpuTime(os.Getpid())
 	for end := time.Now().Add(50 * time.Millisecond); time.Now().Before(end); {

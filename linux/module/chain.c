@@ -16,6 +16,7 @@
 #include <linux/kvm_host.h>
 #include <linux/ptrace.h>
 #include <linux/string.h>
+#include <asm/barrier.h>
 #include <asm/fpu/api.h>
 #include <asm/fsgsbase.h>
 #include <asm/processor.h>
@@ -148,12 +149,16 @@ static __always_inline void ub_go_outside(struct ub_block *b)
  *
  * enter.S need not ask whether they are in use: nothing is left to it, and it
  * comes to ub_unlock() then.
+ *
+ * A processor that ran ahead as if they were the program's already would have
+ * its code see those of whoever had them before. It waits for the answer here.
  */
 void ub_lock(struct ub_block *b)
 {
 	fpregs_lock();
 	if (test_thread_flag(TIF_NEED_FPU_LOAD))
 		switch_fpu_return();
+	barrier_nospec();
 	b->fpu = true;
 	b->table = b->vectors;
 	b->kept = b->left;
