@@ -98,7 +98,7 @@ var vmServers = []vmServer{
 		start: "/usr/bin/redis-server --port 6379 --save '' --appendonly no --bind 127.0.0.1 --dir /tmp --loglevel warning",
 		ready: "/usr/bin/redis-cli -p 6379 ping 2>/dev/null | grep -q PONG",
 		kinds: []string{"get", "set"},
-		warm:  20,
+		warm:  50,
 		load:  `/usr/bin/redis-benchmark -p 6379 -n $N -c 10 -d 64 -t $KIND -q >/tmp/load 2>&1 && echo "requests: $N"`,
 		same:  `for i in $(seq 50); do echo "set k$i v$i"; echo "get k$i"; echo "incr n"; echo "lpush l $i"; done | /usr/bin/redis-cli -p 6379; echo "lrange l 0 -1" | /usr/bin/redis-cli -p 6379`,
 	},
