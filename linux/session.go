@@ -125,8 +125,12 @@ func (s *Session) Run(ctx context.Context) error {
 	if s.config.Guard {
 		s.guard = newGuard(s.now())
 	}
+	busy := false // there may be more to translate
 	for ctx.Err() == nil {
 		wait := tick
+		if busy {
+			wait = 0
+		}
 		if s.guard != nil {
 			wait = min(wait, s.guard.wait(s.now())+time.Millisecond)
 		}
@@ -140,8 +144,9 @@ func (s *Session) Run(ctx context.Context) error {
 		for i := range buf[:n] {
 			s.event(&buf[i])
 		}
-		for ctx.Err() == nil && s.step() {
-		}
+		// One at a time: what is missed meanwhile may be served by the next one, and the guard and whoever wants to know the counts
+		// cannot wait until a server's hundreds of paths are there.
+		busy = s.step()
 		if now := s.now(); now.Sub(s.judged) >= tick {
 			s.judged = now
 			s.judge()

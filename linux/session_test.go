@@ -26,6 +26,7 @@ type fakeDevice struct {
 	controls []Control
 	events   []Event
 	end      bool
+	asked    int // for Stats
 }
 
 func (d *fakeDevice) Version() (*Version, error) { return &d.version, nil }
@@ -59,7 +60,11 @@ func (d *fakeDevice) Control(_ uint32, c Control) (Control, error) {
 	return c, nil
 }
 
-func (d *fakeDevice) Stats() (*Stats, error) { s := d.stats; return &s, nil }
+func (d *fakeDevice) Stats() (*Stats, error) {
+	d.asked++
+	s := d.stats
+	return &s, nil
+}
 
 func (d *fakeDevice) Read(buf []Event, _ time.Duration) (int, error) {
 	n := copy(buf, d.events)
@@ -453,5 +458,36 @@ func TestTune(t *testing.T) {
 		if err := c.Tune(s); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", s, err, want)
 		}
+	}
+}
+
+// While there is much to translate, counters are read and judged all the same.
+func TestRunJudgesWhileItTranslates(t *testing.T) {
+	const sites = 40
+	w := newWorld(t)
+	w.config.MinRate = 0
+	m := program()
+	for i := range uint64(sites) {
+		copy(m.code[4096+32*i:], []byte{0xb8, 0x27, 0, 0, 0, 0x0f, 0x05, 0xff, 0xc0, 0xc3}) // mov eax, 39; syscall; inc eax; ret
+		w.d.events = append(w.d.events, hotEvent(callee+32*i+7, 64))
+	}
+	w.memory = m
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	first := 0 // how often they had been read when half of it was done
+	w.now = func() time.Time {
+		if w.d.nextID == sites/2 && first == 0 {
+			first = w.d.asked
+		}
+		if w.clock = w.clock.Add(20 * time.Millisecond); w.d.nextID == sites || w.clock.Year() > 1970 {
+			cancel()
+		}
+		return w.clock
+	}
+	if err := w.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if w.d.nextID != sites || first < 3 || w.d.asked < 2*first {
+		t.Errorf("%d blobs; the counters were read %d times, %d when half of them were there", w.d.nextID, w.d.asked, first)
 	}
 }

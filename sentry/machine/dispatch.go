@@ -15,24 +15,24 @@ type tableEntry struct {
 // freeInSet0 is the negKey of a free entry of set 0: of key 1, which belongs to set 1 and so never matches here.
 const freeInSet0 = ^uint64(0)
 
-// tableSet returns the index of the first of the two entries that may hold key, as the dispatch trampoline computes it.
+// tableSet returns the index of the first of the entries that may hold key, as the dispatch trampoline computes it.
 func tableSet(key uint64) int {
 	h := key + bits.RotateLeft64(key, -tableHashRot)
 	return int(h&(1<<tableSetBits-1)) * tableWays
 }
 
-// bind makes key lead to code. The newest binding goes first in its set; the second is dropped when there are more.
+// bind makes key lead to code. The newest binding goes first in its set; the oldest is dropped when there are more than it holds.
 // It returns the first index of the set.
 func (t *table) bind(key, code uint64) int {
 	i := tableSet(key)
 	neg := -key
-	if t[i].negKey != neg {
-		if t[i].code != 0 {
-			t[i+1] = t[i]
-		}
-		t[i].negKey = neg
+	set := t[i : i+tableWays]
+	at := 0 // where it is, or the last place
+	for at < tableWays-1 && set[at].code != 0 && set[at].negKey != neg {
+		at++
 	}
-	t[i].code = code
+	copy(set[1:at+1], set[:at])
+	set[0] = tableEntry{neg, code}
 	return i
 }
 
@@ -42,7 +42,9 @@ func (t *table) clear(i int) {
 	if i == 0 {
 		e.negKey = freeInSet0
 	}
-	t[i], t[i+1] = e, e
+	for k := range tableWays {
+		t[i+k] = e
+	}
 }
 
 // Bind makes this thread's indirect transfers to program address rip continue at code without leaving translated code.

@@ -109,17 +109,24 @@ func TestDispatch(t *testing.T) {
 			t.Errorf("entry %d after Flush: %+v", i, e)
 		}
 	}
-	// Two of a set stay, the third pushes the older one out.
-	a, b, d := targets[len(targets)-10], targets[len(targets)-9], targets[len(targets)-8]
+	// As many of a set stay as it has ways; the next one pushes the oldest out.
+	same := targets[len(targets)-10:][:tableWays+1]
+	for i, rip := range same {
+		th.Bind(rip, codes[rip])
+		for k, old := range same[:i+1] {
+			if dispatch(old) != (i-k < tableWays) {
+				t.Errorf("after %d bindings in a set: the one of number %d", i+1, k+1)
+			}
+		}
+	}
+	// Binding one of them again makes it the newest.
+	a, b := same[1], same[2]
 	th.Bind(a, codes[a])
-	th.Bind(b, codes[b])
-	if !dispatch(a) || !dispatch(b) {
-		t.Error("two bindings of one set do not both hit")
+	th.Bind(same[0], codes[same[0]])
+	if !dispatch(a) || dispatch(b) {
+		t.Error("what was bound again is not the newest")
 	}
-	th.Bind(d, codes[d])
-	if dispatch(a) || !dispatch(b) || !dispatch(d) {
-		t.Error("a third binding does not replace the older one")
-	}
+	b = a
 	// Retiring takes effect by itself.
 	m.Retire(codes[b].Installed())
 	if dispatch(b) {
