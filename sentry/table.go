@@ -17,17 +17,20 @@ type entry struct {
 	site *site
 }
 
-// entryCache is a context's direct-mapped cache of its address space's table, with the counts for each site that are
-// not yet added to it.
+// entryCache is a context's cache of its address space's table, with the counts for each site that are not yet added to it. A
+// server has some twenty busy sites. Were there one slot for each hash, two of them would share one in most runs: what each has
+// learnt of the vector level that its passes need is gone then whenever the other has its turn, and each pass leaves
+// translated code to learn it anew.
 type entryCache struct {
 	t       *table
 	changed bool // t has been replaced, for whoever wants to know
-	slots   [cacheSize]cached
+	slots   [cacheWays << cacheBits]cached
+	next    uint8 // which way of a full set goes: each in turn
 }
 
 const (
 	cacheBits = 6
-	cacheSize = 1 << cacheBits
+	cacheWays = 4
 )
 
 type cached struct {
@@ -48,14 +51,34 @@ func (c *entryCache) lookup(as *addressSpace, t *table, rip, caller uint64) *cac
 		c.t = t
 		c.changed = true
 	}
-	e := &c.slots[(rip^caller<<7)*0x9e3779b97f4a7c15>>(64-cacheBits)]
-	if e.rip != rip || e.caller != caller {
-		e.settle()
-		n := t.entries[rip]
-		*e = cached{rip: rip, caller: caller, code: n.code, site: n.site}
-		if n.site != nil {
-			e.gap = as.e.gapFor(as, gapKey{rip, caller}, n.site)
+	i := (rip ^ caller<<7) * 0x9e3779b97f4a7c15 >> (64 - cacheBits) * cacheWays
+	set := c.slots[i : i+cacheWays]
+	for k := range set {
+		if e := &set[k]; e.rip == rip && e.caller == caller {
+			return e
 		}
+	}
+	return c.replace(set, as, t, rip, caller)
+}
+
+// replace looks rip up in t and keeps the answer in a set. Entries stay where they are: the caller may have one in use.
+func (c *entryCache) replace(set []cached, as *addressSpace, t *table, rip, caller uint64) *cached {
+	var e *cached
+	for k := range set {
+		if set[k].rip == 0 && set[k].site == nil {
+			e = &set[k]
+			break
+		}
+	}
+	if e == nil {
+		c.next++
+		e = &set[c.next%cacheWays]
+		e.settle()
+	}
+	n := t.entries[rip]
+	*e = cached{rip: rip, caller: caller, code: n.code, site: n.site}
+	if n.site != nil {
+		e.gap = as.e.gapFor(as, gapKey{rip, caller}, n.site)
 	}
 	return e
 }
