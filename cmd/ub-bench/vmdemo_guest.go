@@ -123,7 +123,8 @@ i=0; until ` + s.ready + `; do sleep 0.1; i=$((i + 1)); [ $i = 300 ] && { cat /t
 NAME=` + s.name + `; [ $NAME = redis ] && NAME=redis-server
 P=$(pidof $NAME | tr ' ' '\n' | sort -n | tail -n 1)
 cpu() { cut -d ' ' -f 1 /proc/$P/schedstat; }
-counts() { [ "` + run + `" = exec ] || /ub status --json | tr -d '\n '; echo; }
+# They are brought up to date four times a second.
+counts() { [ "` + run + `" = exec ] || { sleep 0.5; /ub status --json | tr -d '\n '; }; echo; }
 echo "=== same"
 { ` + s.same + `; } | md5sum
 for KIND in ` + kinds + `; do
