@@ -46,7 +46,7 @@ func mayFallInto(b, next *path.Block) bool {
 // hasWay tells whether there is a place for the way from the current block to b.
 func (t *translator) hasWay(b *path.Block) bool {
 	from := t.pos[t.b.Index]
-	return !t.o.NoColdEdges && !t.jumpsBackward(b) && t.gaps[from] < t.pos[b.Index]
+	return !t.jumpsBackward(b) && t.gaps[from] < t.pos[b.Index]
 }
 
 // keepsDirty tells whether the other way from a conditional branch leaves the register cache as it is.

@@ -68,7 +68,7 @@ func (t *translator) ofAddress(m *x86.Mem) uint8 {
 }
 
 // tagless tells whether an address of that narrowness needs no check of its tag.
-func (t *translator) tagless(n uint8) bool { return n >= t.k.tagBits && !t.o.NoNarrow }
+func (t *translator) tagless(n uint8) bool { return n >= t.k.tagBits }
 
 // narrows returns what will be known of the registers when the current instruction, which is no branch, has been executed.
 func (t *translator) narrows() narrowness {

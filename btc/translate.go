@@ -24,10 +24,6 @@ type Options struct {
 	// NoTagCheck omits the check of address bits 59..63. An address with only those bits set would then be accessed as if
 	// they were clear, where the processor faults: safe, but not exact.
 	NoTagCheck bool
-	// NoColdEdges makes good in front of a branch what one of its targets demands.
-	NoColdEdges bool
-	// NoNarrow checks the tag of each address, whatever is known of its size.
-	NoNarrow bool
 	// NoVectors and NoAVX512 leave instructions to the processor that need vector registers, or those of AVX-512: for
 	// machines that have no place for them.
 	NoVectors, NoAVX512 bool

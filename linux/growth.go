@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"ub/btc"
+	"ub/path"
 )
 
 const (
@@ -94,7 +95,7 @@ func (s *Session) step() bool {
 	for _, r := range j.asks {
 		wanted = append(wanted, r.s.rip)
 	}
-	made := s.spend(func() bool { return s.make(j.root, unique(wanted)) })
+	made := s.spend(func() bool { return s.make(j.root, path.Unique(wanted)) })
 	if made && s.guard != nil {
 		s.guard.grows(s.now())
 	}
@@ -118,8 +119,7 @@ func (s *Session) step() bool {
 	return true
 }
 
-// next takes the oldest request, with all others that the same translation serves: paths grow in many places at once, and
-// each translation of a path takes as long as its first one, however little is new.
+// next takes the oldest request, with all others that the same translation serves.
 func (s *Session) next() (j job, ok bool) {
 	for len(s.queue) > 0 {
 		r := s.queue[0]
@@ -143,32 +143,20 @@ func (s *Session) next() (j job, ok bool) {
 		}
 		j = job{root, []request{r}}
 		if !r.alone {
-			s.merge(&j)
+			var more []request
+			more, s.queue = path.Merge(s.queue, maxEntries-1, func(r request) bool {
+				same, _ := s.root(r)
+				return !r.alone && same == root
+			})
+			for _, r := range more {
+				r.s.queued = false
+			}
+			j.asks = append(j.asks, more...)
+			s.counts.Merged += uint64(len(more))
 		}
 		return j, true
 	}
 	return j, false
-}
-
-// maxMerge is how many requests merge looks at: it takes a search for each.
-const maxMerge = 32
-
-// merge moves what j serves besides from the queue to j.
-func (s *Session) merge(j *job) {
-	rest := s.queue[:0]
-	for i, r := range s.queue {
-		if i < maxMerge && len(j.asks) < maxEntries && !r.alone {
-			if root, _ := s.root(r); root == j.root {
-				r.s.queued = false
-				j.asks = append(j.asks, r)
-				s.counts.Merged++
-				continue
-			}
-		}
-		rest = append(rest, r)
-	}
-	clear(s.queue[len(rest):])
-	s.queue = rest
 }
 
 // root returns the site whose path serves r, and the one from whose path r's target was missed, if that is still there.
@@ -188,14 +176,4 @@ func (s *Session) root(r request) (root, owner *site) {
 		return b.root, b.root
 	}
 	return r.s, b.root
-}
-
-func unique(in []uint64) []uint64 {
-	var out []uint64
-	for _, v := range in {
-		if !slices.Contains(out, v) {
-			out = append(out, v)
-		}
-	}
-	return out
 }

@@ -16,24 +16,15 @@ import (
 	"ub/target"
 )
 
-// order is what a translation is made from, beside the code.
-type order struct {
-	entries []uint64
-	hints   path.Hints
-	stacks  path.Stacks
-	known   func(addr uint64) bool // entries of other paths
-	limits  path.Limits
-	vectors bool
-}
-
 // translator makes the blob of the path of some entries: pure, from the program's bytes. full: there is more, beyond the limits.
-type translator func(r path.CodeReader, o order) (b *btc.Blob, full bool, err error)
+// vectors: with vector instructions.
+type translator func(r path.CodeReader, o path.Order, vectors bool) (b *btc.Blob, full bool, err error)
 
 // translateFor returns the translator for machines with vector level v.
 func translateFor(v target.Vec) translator {
-	return func(r path.CodeReader, o order) (*btc.Blob, bool, error) {
-		opts := btc.Options{Kernel: target.Linux, NoVectors: v < target.VecAVX || !o.vectors, NoAVX512: v < target.VecAVX512}
-		p, err := path.DiscoverAround(o.entries, r, o.hints, o.stacks, o.known, o.limits)
+	return func(r path.CodeReader, o path.Order, vectors bool) (*btc.Blob, bool, error) {
+		opts := btc.Options{Kernel: target.Linux, NoVectors: v < target.VecAVX || !vectors, NoAVX512: v < target.VecAVX512}
+		p, err := o.Discover(r)
 		if err != nil {
 			return nil, false, err
 		}
@@ -108,7 +99,7 @@ func (s *Session) try(root *site, entries []uint64) error {
 		return b != nil && b.root != root
 	}
 	s.counts.Translations++
-	b, full, err := s.plan(r, order{entries, hints, stacks, known, root.limits(&s.config), root.vectors})
+	b, full, err := s.plan(r, path.Order{Entries: entries, Hints: hints, Stacks: stacks, Known: known, Limits: root.limits(&s.config)}, root.vectors)
 	if err != nil {
 		return err
 	}
@@ -153,14 +144,14 @@ func (s *Session) try(root *site, entries []uint64) error {
 
 // plan makes a blob. A panic is taken for a failure: a mistake in the translator costs the site its bypass. What it has
 // made does not matter then, and what it makes is verified anyhow.
-func (s *Session) plan(r path.CodeReader, o order) (b *btc.Blob, full bool, err error) {
+func (s *Session) plan(r path.CodeReader, o path.Order, vectors bool) (b *btc.Blob, full bool, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			b, full, err = nil, false, fmt.Errorf("BUG in the translator: %v", v)
-			s.log.Warn("BUG in the translator", "entries", fmt.Sprintf("%#x", o.entries), "panic", v, "stack", string(debug.Stack()))
+			s.log.Warn("BUG in the translator", "entries", fmt.Sprintf("%#x", o.Entries), "panic", v, "stack", string(debug.Stack()))
 		}
 	}()
-	return s.translate(r, o)
+	return s.translate(r, o, vectors)
 }
 
 // Where check pretends that the code lies, and the places it may jump to. The module decides where it really does, and

@@ -20,17 +20,13 @@ const maxInstLen = 15
 // The error is an *EntryError when the first instruction of one of entries is not translatable or not readable. Zero
 // limits mean DefaultLimits'.
 func Discover(entries []uint64, r CodeReader, hints Hints, l Limits) (*Path, error) {
-	return DiscoverWith(entries, r, hints, nil, l)
+	return Order{Entries: entries, Hints: hints, Limits: l}.Discover(r)
 }
 
-// DiscoverWith is Discover with stacks as further hints.
-func DiscoverWith(entries []uint64, r CodeReader, hints Hints, stacks Stacks, l Limits) (*Path, error) {
-	return DiscoverAround(entries, r, hints, stacks, nil, l)
-}
-
-// DiscoverAround is DiscoverWith, and leaves out what other paths have: a block begins at no address that known names, but
-// for those of entries. nil: there are none.
-func DiscoverAround(entries []uint64, r CodeReader, hints Hints, stacks Stacks, known func(addr uint64) bool, l Limits) (*Path, error) {
+// Discover is the function of that name, with stacks as further hints, and leaves out what other paths have: a block begins at no
+// address that o.Known names, but for those of o.Entries.
+func (o Order) Discover(r CodeReader) (*Path, error) {
+	entries, known, l := o.Entries, o.Known, o.Limits
 	if len(entries) == 0 {
 		return nil, errors.New("no path without an entry: give at least one")
 	}
@@ -43,7 +39,7 @@ func DiscoverAround(entries []uint64, r CodeReader, hints Hints, stacks Stacks, 
 	d := &discovery{
 		p:      &Path{byAddr: make(map[uint64]*Block)},
 		code:   codeBuffer{r: r},
-		hints:  hints,
+		hints:  o.Hints,
 		limits: l,
 		inst:   make(map[uint64]place),
 		queued: make(map[uint64]role),
@@ -51,7 +47,7 @@ func DiscoverAround(entries []uint64, r CodeReader, hints Hints, stacks Stacks, 
 		known:  known,
 	}
 	for _, e := range entries {
-		d.enqueue(e, roleEntry, frame{words: stacks[e]})
+		d.enqueue(e, roleEntry, frame{words: o.Stacks[e]})
 	}
 	for i := 0; len(d.queue) > 0; i++ {
 		addr := d.queue[0]

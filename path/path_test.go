@@ -341,7 +341,7 @@ func TestDiscoverAroundOtherPaths(t *testing.T) {
 		0x1020: {0x90, 0xc3},
 	}
 	known := func(addr uint64) bool { return addr == 0x1000 || addr == 0x1010 }
-	p, err := DiscoverAround([]uint64{0x1000}, code, nil, nil, known, Limits{})
+	p, err := Order{Entries: []uint64{0x1000}, Known: known}.Discover(code)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,7 @@ func TestStacks(t *testing.T) {
 	stack := []uint64{inner + 5, 1, 2, 3, 4, 5, outer + 5, framed + 5, 0, above + 2}
 	find := func(stacks Stacks) *Path {
 		t.Helper()
-		path, err := DiscoverWith([]uint64{entry}, p, nil, stacks, Limits{})
+		path, err := Order{Entries: []uint64{entry}, Stacks: stacks}.Discover(p)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -2,6 +2,7 @@ package sentry
 
 import (
 	"ub/btc"
+	"ub/path"
 	"ub/sentry/statfile"
 )
 
@@ -20,8 +21,7 @@ type job struct {
 	asks []request
 }
 
-// nextLocked takes the oldest request, with all others that the same translation serves: paths grow in many places at
-// once, and each translation of a path takes as long as its first one, however little is new.
+// nextLocked takes the oldest request, with all others that the same translation serves.
 func (e *engine) nextLocked() (j job, ok bool) {
 	for len(e.queue) > 0 {
 		r := e.queue[0]
@@ -40,32 +40,21 @@ func (e *engine) nextLocked() (j job, ok bool) {
 		}
 		j = job{root, []request{r}}
 		if !r.alone {
-			e.mergeLocked(&j)
+			var more []request
+			more, e.queue = path.Merge(e.queue, maxEntries-1, func(r request) bool {
+				if r.alone || r.s.as != root.as {
+					return false
+				}
+				same, _ := e.rootLocked(r)
+				return same == root
+			})
+			j.asks = append(j.asks, more...)
+			e.counters.Add(statfile.RequestsMerged, int64(len(more)))
 		}
 		root.queued = true
 		return j, true
 	}
 	return j, false
-}
-
-// maxMerge is how many requests mergeLocked looks at: it takes a search for each.
-const maxMerge = 32
-
-// mergeLocked moves what j serves besides from the queue to j.
-func (e *engine) mergeLocked(j *job) {
-	rest := e.queue[:0]
-	for i, r := range e.queue {
-		if i < maxMerge && len(j.asks) < maxEntries && !r.alone && r.s.as == j.root.as {
-			if root, _ := e.rootLocked(r); root == j.root {
-				j.asks = append(j.asks, r)
-				e.counters.Add(statfile.RequestsMerged, 1)
-				continue
-			}
-		}
-		rest = append(rest, r)
-	}
-	clear(e.queue[len(rest):])
-	e.queue = rest
 }
 
 // rootLocked returns the site whose path serves r, and the one from whose path r's target was missed, if that is still

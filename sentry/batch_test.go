@@ -115,8 +115,8 @@ func TestPathWithoutRoomIsContinued(t *testing.T) {
 			t.Errorf("%#x: live %v, site %+v", rip, live(as, rip), s)
 		}
 	}
-	if o := w.order; !o.known(0x1100) || !o.known(0x1800) || o.known(0x1900) || o.limits.MaxInsts != int(w.e.config.PieceInsts) {
-		t.Errorf("what is there is not left out, or the limits are %+v", o.limits)
+	if o := w.order; !o.Known(0x1100) || !o.Known(0x1800) || o.Known(0x1900) || o.Limits.MaxInsts != int(w.e.config.PieceInsts) {
+		t.Errorf("what is there is not left out, or the limits are %+v", o.Limits)
 	}
 }
 

@@ -49,7 +49,7 @@ type world struct {
 	fileOfCalls int
 	hints       path.Hints // given to the last translation
 	stacks      path.Stacks
-	order       order // of the last translation
+	order       path.Order // of the last translation
 }
 
 func newWorld(t *testing.T, change func(*statfile.Config)) *world {
@@ -119,13 +119,13 @@ func (w *world) run() {
 func (w *world) space() *addressSpace { return w.e.newSpace(&fakeSpace{w: w}) }
 
 // translate makes a one-byte blob of entries, after reading the source as the real translator does.
-func (w *world) translate(r path.CodeReader, o order) (*btc.Blob, bool, error) {
-	entries := o.entries
+func (w *world) translate(r path.CodeReader, o path.Order) (*btc.Blob, bool, error) {
+	entries := o.Entries
 	w.translated++
 	if w.bad != 0 && slices.Contains(entries, w.bad) {
 		return nil, false, errors.New("not translatable")
 	}
-	w.hints, w.stacks, w.order = o.hints, o.stacks, o
+	w.hints, w.stacks, w.order = o.Hints, o.Stacks, o
 	source := w.source
 	if source == nil {
 		source = []btc.Range{{Start: entries[0], End: entries[0] + 16}}

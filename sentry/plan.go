@@ -8,6 +8,7 @@ import (
 	"gvisor.dev/gvisor/pkg/log"
 
 	"ub/btc"
+	"ub/path"
 )
 
 // plan is a translation and what it was made from. It is a pure function of the code, its place, the entries and the
@@ -50,18 +51,18 @@ func (e *engine) keep(rip uint64, p *plan) {
 
 // plan makes a plan. A panic is taken for a failure: a mistake in the translator costs the site its bypass, not the sandbox
 // its life. What it has made does not matter then, and what it makes is verified anyhow.
-func (e *engine) plan(r *codeReader, o order) (p *plan, err error) {
+func (e *engine) plan(r *codeReader, o path.Order) (p *plan, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			p, err = nil, fmt.Errorf("BUG in the translator: %v", v)
-			log.Warningf("Platform %s: entries %#x: %v\n%s", Name, o.entries, err, debug.Stack())
+			log.Warningf("Platform %s: entries %#x: %v\n%s", Name, o.Entries, err, debug.Stack())
 		}
 	}()
 	out, full, err := e.translate(r, o)
 	if err != nil {
 		return nil, err
 	}
-	return &plan{blob: out, wanted: o.entries, code: r.source(out.Source), full: full}, nil
+	return &plan{blob: out, wanted: o.Entries, code: r.source(out.Source), full: full}, nil
 }
 
 // reads reports whether r reads code where it says.

@@ -74,7 +74,7 @@ func (e *engine) step() bool {
 	for _, r := range j.asks {
 		entries = append(entries, r.s.rip)
 	}
-	entries = unique(entries)
+	entries = path.Unique(entries)
 	hints := make(path.Hints, len(as.hints))
 	for from, b := range as.hints {
 		hints[from] = b.List()
@@ -98,7 +98,7 @@ func (e *engine) step() bool {
 	// The thread's own time: what the machine's load makes of it is not the translation's.
 	runtime.LockOSThread()
 	began := e.cpuTime()
-	ok = e.make(root, order{entries, hints, stacks, known, limits})
+	ok = e.make(root, path.Order{Entries: entries, Hints: hints, Stacks: stacks, Known: known, Limits: limits})
 	e.budget.Spend((e.cpuTime() - began) * ticksPerMicro() / 1000)
 	runtime.UnlockOSThread()
 
@@ -149,20 +149,8 @@ func (e *engine) ownerLocked(as *addressSpace, rip uint64) *blob {
 	return nil
 }
 
-func unique(in []uint64) []uint64 {
-	var out []uint64
-	seen := map[uint64]bool{}
-	for _, v := range in {
-		if !seen[v] {
-			seen[v] = true
-			out = append(out, v)
-		}
-	}
-	return out
-}
-
 // make translates, installs and publishes a blob for root with the given entries.
-func (e *engine) make(root *site, o order) bool {
+func (e *engine) make(root *site, o path.Order) bool {
 	as := root.as
 	if !as.takeMirror() {
 		return false

@@ -471,7 +471,8 @@ unsigned long ub_left(struct ub_block *b, unsigned int why)
 	/* A program that stays away from syscalls gains nothing here. */
 	if (overrun)
 		return ub_end(b, UB_END_EXIT);
-	native = ub_next(b);
+	/* In the other cases enter.S has looked in all tables. */
+	native = why == UB_EXIT_FUEL ? ub_next(b) : 0;
 	if (native)
 		return native;
 	if (why == UB_EXIT_MISS)

@@ -209,6 +209,15 @@ STACK_FRAME_NON_STANDARD ub_enter
 	mov	%r13, RIP(%r12)
 .endm
 
+/* All that LOAD_PROGRAM loads, but the flags; and RIP. */
+.macro SAVE_PROGRAM
+	mov	%rax, RAX(%r12)
+	mov	%rcx, RCX(%r12)
+	mov	%rsi, RSI(%r12)
+	mov	%r11, R11(%r12)
+	SAVE_REST
+.endm
+
 /*
  * At a syscall: stores what enter.S has not yet stored of what the syscall and
  * ub_sync() look at. Then the thread, R15, is not inside any more.
@@ -331,11 +340,7 @@ SYM_CODE_START_LOCAL(ub_save)
 	pop	EFLAGS(%r12)
 SYM_INNER_LABEL(ub_save_flags, SYM_L_LOCAL)
 	HINT_BLOCK
-	mov	%rax, RAX(%r12)
-	mov	%rcx, RCX(%r12)
-	mov	%rsi, RSI(%r12)
-	mov	%r11, R11(%r12)
-	SAVE_REST
+	SAVE_PROGRAM
 	mov	EFLAGS(%r12), %eax
 	and	$UB_FLAGS, %eax
 	or	UB_B_FLAGS(%rsp), %rax
@@ -358,8 +363,18 @@ SYM_CODE_START(ub_gone)
 SYM_CODE_END(ub_gone)
 
 /*
+ * Is this way of the set R15 for R13? Keys are negated addresses: two that belong
+ * together add up to 0.
+ */
+.macro WAY at:req found:req
+	mov	\at(%r15), %rcx
+	lea	(%rcx, %r13), %rcx
+	jrcxz	\found
+.endm
+
+/*
  * Where to go on for R13, as ub_lookup() has it: R15. Flags are left alone; RCX is
- * lost. The timer may move the anchor in RBP here as well as in translated code.
+ * lost.
  */
 .macro FIND table:req none:req
 	rorx	$UB_TABLE_ROT, %r13, %r15
@@ -367,20 +382,11 @@ SYM_CODE_END(ub_gone)
 	pdep	UB_B_HASHMASK(%rsp), %r15, %r15
 	mov	\table(%rsp), %rcx
 	lea	(%r15, %rcx), %r15
-	/* Keys are negated addresses: two that belong together add up to 0. */
-	mov	(%r15), %rcx
-	lea	(%rcx, %r13), %rcx
-	jrcxz	.Lfirst\@
-	mov	16(%r15), %rcx
-	lea	(%rcx, %r13), %rcx
-	jrcxz	.Lsecond\@
+	WAY	0, .Lfirst\@
+	WAY	16, .Lsecond\@
 	lea	32(%r15), %r15
-	mov	(%r15), %rcx
-	lea	(%rcx, %r13), %rcx
-	jrcxz	.Lfirst\@
-	mov	16(%r15), %rcx
-	lea	(%rcx, %r13), %rcx
-	jrcxz	.Lsecond\@
+	WAY	0, .Lfirst\@
+	WAY	16, .Lsecond\@
 	jmp	\none
 .Lsecond\@:
 	mov	24(%r15), %r15
@@ -404,7 +410,11 @@ SYM_CODE_START(ub_sym_stop)
 	jmp	ub_dispatch_begin
 SYM_CODE_END(ub_sym_stop)
 
-/* R13 = where the program goes on, R14 = native address of the transfer. */
+/*
+ * R13 = where the program goes on, R14 = native address of the transfer. The
+ * timer may move the anchor in RBP between ub_dispatch_begin and its end as well
+ * as in translated code.
+ */
 	.p2align 6
 SYM_CODE_START(ub_sym_dispatch)
 	HINT_BLOCK
@@ -447,11 +457,7 @@ SYM_INNER_LABEL(ub_miss, SYM_L_GLOBAL)
 	mov	UB_B_REGS(%rsp), %r12
 	pushf
 	pop	EFLAGS(%r12)
-	mov	%rax, RAX(%r12)
-	mov	%rcx, RCX(%r12)
-	mov	%rsi, RSI(%r12)
-	mov	%r11, R11(%r12)
-	SAVE_REST
+	SAVE_PROGRAM
 	UNTRAIN
 	mov	%rsp, %rdi
 	call	ub_lock

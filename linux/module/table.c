@@ -8,11 +8,6 @@
  */
 #include "ub.h"
 
-static struct ub_way *ub_my_set(struct ub_enrolment *e, int t, u64 rip)
-{
-	return (struct ub_way *)ub_set(e->table[t], rip);
-}
-
 void ub_table_init(struct ub_enrolment *e)
 {
 	int t, i;
@@ -28,7 +23,7 @@ void ub_table_init(struct ub_enrolment *e)
 static void ub_table_put(struct ub_enrolment *e, int t, u64 rip,
 			 unsigned long native)
 {
-	struct ub_way *w = ub_my_set(e, t, rip);
+	struct ub_way *w = ub_set(e->table[t], rip);
 	int i;
 
 	for (i = 0; i < UB_TABLE_WAYS; i++) {
@@ -72,7 +67,8 @@ void ub_table_remove(struct ub_enrolment *e, const struct ub_blob *blob)
 
 	for (i = 0; i < blob->nentries; i++) {
 		for (t = 0; t < 2; t++) {
-			struct ub_way *w = ub_my_set(e, t, blob->entries[i].rip);
+			struct ub_way *w = ub_set(e->table[t],
+						  blob->entries[i].rip);
 
 			for (j = 0; j < UB_TABLE_WAYS; j++) {
 				if (w[j].native < blob->base || w[j].native >= end)

@@ -341,11 +341,11 @@ static __always_inline u64 ub_runs(const struct ub_block *b)
 }
 
 /* The set of a table that an address belongs to. */
-static __always_inline const struct ub_way *ub_set(const struct ub_way *table,
-						   u64 rip)
+static __always_inline struct ub_way *ub_set(const struct ub_way *table, u64 rip)
 {
-	return (void *)table +
-	       (((ror64(rip, UB_TABLE_ROT) + rip) << 6) & UB_TABLE_MASK);
+	u64 hash = ror64(rip, UB_TABLE_ROT) + rip;
+
+	return (void *)table + ((hash << UB_TABLE_SHIFT) & UB_TABLE_MASK);
 }
 
 /**

@@ -94,7 +94,8 @@
  */
 #define UB_TABLE_BITS	12
 #define UB_TABLE_WAYS	4
+#define UB_TABLE_SHIFT	6
 #define UB_TABLE_ROT	9
-#define UB_TABLE_MASK	(((1 << UB_TABLE_BITS) - 1) << 6)
+#define UB_TABLE_MASK	(((1 << UB_TABLE_BITS) - 1) << UB_TABLE_SHIFT)
 
 #endif
