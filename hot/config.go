@@ -54,6 +54,8 @@ type Config struct {
 	// again to wait actively only after up to 200 ms. There are three of them at first, at once while they tell of harm, else an eighth of
 	// EpochEvery apart; then one each EpochEvery.
 	EpochWarm, EpochEvery uint64
+	// PairMin and PairMax bound the length of half a pair of windows of a Process, in ticks.
+	PairMin, PairMax uint64
 	// MinSamples is how many passes of a gap in each half make a difference.
 	MinSamples uint32
 	// MinPairs and MaxPairs bound the differences that a decision rests on.

@@ -22,7 +22,7 @@ func (t *Thread) Settle(now uint64, gr *Group, growth func(*Gap) Growth, changed
 		if e.key == 0 || e.active.n < t.c.MinSamples || e.base.n < t.c.MinSamples {
 			continue // goes on with the next pair
 		}
-		s.add(t, e)
+		s.add(e.gap, &e.base, &e.active, t.kind == epochPair)
 		if g := e.gap; g != nil {
 			for k, n := range e.hist {
 				g.Hist[k] += uint64(n)
@@ -41,18 +41,18 @@ func (t *Thread) Settle(now uint64, gr *Group, growth func(*Gap) Growth, changed
 	return t.judge(now, gr, &s)
 }
 
-// add adds the difference of one gap, with bypass or without.
-func (s *settled) add(t *Thread, e *track) {
-	b, a := e.base.body(), e.active.body()
-	if t.kind == epochPair {
-		b, a = e.base.mean(), e.active.mean()
+// add adds the difference of one gap, with bypass or without; g is nil if it has no code. In an epoch long passes count in full.
+func (s *settled) add(g *Gap, base, active *side, epoch bool) {
+	b, a := base.body(), active.body()
+	if epoch {
+		b, a = base.mean(), active.mean()
 	}
 	d := b - a
-	if e.gap != nil && (e.gap.State == Kept || e.gap.State == Trial) && t.kind != epochPair && d < 0 {
+	if g != nil && (g.State == Kept || g.State == Trial) && !epoch && d < 0 {
 		// Should it have come to lose, or not win, that is its own affair.
-		d, s.loses = 0, s.loses || e.gap.State == Kept
+		d, s.loses = 0, s.loses || g.State == Kept
 	}
-	n := int64(e.active.n + e.base.n)
+	n := int64(active.n + base.n)
 	s.saved += n * d
 	s.base += n * b
 	s.passes += n

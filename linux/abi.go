@@ -3,7 +3,7 @@ package linux
 // This file is linux/module/ub_abi.h in Go. TestABI compares sizes, offsets and constants with the header.
 
 // ABIVersion is the version of the interface that this package speaks.
-const ABIVersion = 1
+const ABIVersion = 2
 
 // Requests to /dev/ub.
 const (
@@ -13,6 +13,7 @@ const (
 	iocRevoke     = 0xb703
 	iocControl    = 0xb704
 	iocStats      = 0xb705
+	iocWindow     = 0xb706
 )
 
 // Facts of this machine and kernel, in Version.Facts.
@@ -33,7 +34,7 @@ type Version struct {
 	Enabled    uint32 // the global switch
 	Hooks      uint32 // number of system calls after which a chain can begin
 	Enrolments uint32
-	reserved   uint32
+	TicksKHz   uint32 // ticks of the time stamp counter in a millisecond, see Window
 	Arena      uint64 // bytes that all blobs share
 	ArenaFree  uint64
 	MaxCode    uint32 // limits of one installation
@@ -44,6 +45,8 @@ type Version struct {
 	MaxRanges  uint32
 	MaxSource  uint32 // bytes in all ranges together
 	MaxBlobs   uint32 // of one process
+	MaxGates   uint32 // limits of a window
+	MaxPasses  uint32
 }
 
 type abiEnrol struct {
@@ -173,6 +176,7 @@ type Stats struct {
 	EndNever    uint64 `json:"end_never"`
 	EndLimit    uint64 `json:"end_limit"`
 	EndOff      uint64 `json:"end_off"`
+	EndGate     uint64 `json:"end_gate"` // the gap runs natively for the time being
 
 	Installs    uint64 `json:"installs"`
 	Refused     uint64 `json:"refused"`
@@ -180,6 +184,48 @@ type Stats struct {
 	Expels      uint64 `json:"expels"`
 	EventsLost  uint64 `json:"events_lost"`
 	Crowded     uint64 `json:"crowded"` // entries that found no place in a table: chains end there
+}
+
+// Gates of gaps, and floors of windows: those of package hot.
+const (
+	gateNative = 0
+	gateProbe  = 1
+	gateTrial  = 2
+	gateKept   = 3
+)
+
+type abiGate struct {
+	rip      uint64
+	gate     uint32
+	reserved uint32
+}
+
+// Passes are those through one gap, behind the system call that returns to RIP, to the call NR that returns to End, in one window.
+type Passes struct {
+	RIP    uint64
+	End    uint64
+	NR     uint32
+	How    uint32 // 0: natively, 1: bypassed at least in part
+	Count  uint32
+	Misses uint32
+	Stops  uint32
+	Tails  uint32
+	Sum    uint64
+	Excess uint64
+}
+
+type abiWindow struct {
+	size    uint32
+	floor   uint32
+	timed   uint32
+	ngates  uint32
+	gates   uint64
+	clip    uint64
+	longest uint64
+	passes  uint64
+	room    uint32
+	npasses uint32
+	lost    uint64
 }
 
 // Types of events.

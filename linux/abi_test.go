@@ -17,13 +17,14 @@ import (
 var structs = map[string]any{
 	"ub_version": Version{}, "ub_enrol": abiEnrol{}, "ub_reloc": abiReloc{}, "ub_entry": abiEntry{}, "ub_dirty": abiDirty{},
 	"ub_fault": abiFault{}, "ub_range": abiRange{}, "ub_install": abiInstall{}, "ub_revoke": abiRevoke{}, "ub_control": Control{},
-	"ub_stats": Stats{}, "ub_event": Event{},
+	"ub_stats": Stats{}, "ub_event": Event{}, "ub_gate": abiGate{}, "ub_passes": Passes{}, "ub_window": abiWindow{},
 }
 
 var constants = map[string]uint64{
 	"UB_ABI_VERSION": ABIVersion,
 	"UB_GET_VERSION": iocGetVersion, "UB_ENROL": iocEnrol, "UB_INSTALL": iocInstall, "UB_REVOKE": iocRevoke,
-	"UB_CONTROL": iocControl, "UB_STATS": iocStats,
+	"UB_CONTROL": iocControl, "UB_STATS": iocStats, "UB_WINDOW": iocWindow,
+	"UB_GATE_NATIVE": gateNative, "UB_GATE_PROBE": gateProbe, "UB_GATE_TRIAL": gateTrial, "UB_GATE_KEPT": gateKept,
 	"UB_FACT_SPLIT_LOCK": FactSplitLock, "UB_FACT_PTI": FactPTI, "UB_FACT_IBT": FactIBT, "UB_FACT_SMAP": FactSMAP, "UB_FACT_FRED": FactFRED,
 	"UB_FAULT_ACCESS": faultAccess, "UB_FAULT_TOUCH": faultTouch, "UB_FAULT_POLL": faultPoll, "UB_FAULT_DIVIDE": faultDivide,
 	"UB_FAULT_STRING": faultString, "UB_FAULT_F_STR": faultFStr, "UB_FAULT_F_SI": faultFSI,

@@ -5,7 +5,7 @@ func (s *Stats) fields() []*uint64 {
 	return []*uint64{
 		&s.Hooks, &s.Chains, &s.Chained, &s.Entries,
 		&s.ExitSyscall, &s.ExitMiss, &s.ExitStop, &s.ExitFault, &s.ExitFuel,
-		&s.EndNoEntry, &s.EndSignal, &s.EndRestart, &s.EndWork, &s.EndNever, &s.EndLimit, &s.EndOff,
+		&s.EndNoEntry, &s.EndSignal, &s.EndRestart, &s.EndWork, &s.EndNever, &s.EndLimit, &s.EndOff, &s.EndGate,
 		&s.Installs, &s.Refused, &s.Invalidated, &s.Expels, &s.EventsLost, &s.Crowded,
 	}
 }

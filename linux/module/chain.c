@@ -79,6 +79,9 @@ static void ub_settle(struct ub_block *b)
 {
 	u32 n = b->given - b->left;
 
+	/* enter.S has seen the end of the pass that C has begun. */
+	if (n)
+		b->pass.rip = 0;
 	b->kept = 0;
 	if (!b->given && !b->left)
 		return;
@@ -112,6 +115,7 @@ void ub_forget(struct ub_block *b)
 static noinline unsigned long ub_end(struct ub_block *b, int why)
 {
 	struct ub_enrolment *e = b->e;
+	struct ub_pass pass = b->pass;
 
 	ub_sync(b);
 	b->n.ends[why]++;
@@ -122,6 +126,8 @@ static noinline unsigned long ub_end(struct ub_block *b, int why)
 	preempt_notifier_unregister(&b->pn);
 	preempt_enable();
 	percpu_ref_put(&e->ref);
+	if (unlikely(pass.rip))
+		ub_pass_go_on(&pass);
 	return 0;
 }
 
@@ -216,14 +222,14 @@ static __always_inline void ub_remember(struct ub_block *b, u64 epoch,
  * processor, and whoever waits for it to leave can do so under any lock. A page
  * that is not there is faulted in natively.
  *
- * Return: 0 if there is no code for where the program is. The thread is not
- * inside then.
+ * Return: 0 if there is no code for where the program is, or @b->closed says that
+ * it runs natively there all the same. The thread is not inside then.
  */
 static unsigned long ub_next(struct ub_block *b)
 {
 	struct ub_enrolment *e = b->e;
 	unsigned long native;
-	bool vector = false;
+	bool vector = false, timed = false;
 	u64 epoch;
 
 	ub_go_inside();
@@ -233,17 +239,25 @@ static unsigned long ub_next(struct ub_block *b)
 		WRITE_ONCE(b->epoch, epoch);
 	}
 	barrier();
+	b->closed = false;
+	if (unlikely(rcu_access_pointer(e->window)))
+		b->closed = ub_closed(e, b->regs->ip, &timed);
 	native = ub_lookup(e->table[0], b->regs->ip);
 	if (native == (unsigned long)ub_miss) {
 		vector = true;
 		native = ub_lookup(e->table[1], b->regs->ip);
 		if (native == (unsigned long)ub_miss) {
+			b->closed = false;
 			ub_go_outside(b);
 			return 0;
 		}
 	}
+	if (unlikely(b->closed)) {
+		ub_go_outside(b);
+		return 0;
+	}
 	b->entries++;
-	if (likely(b->plain))
+	if (likely(b->plain && !timed))
 		ub_remember(b, epoch, native, vector);
 	if (vector)
 		ub_lock(b);
@@ -294,8 +308,10 @@ static unsigned long ub_after(struct ub_block *b, long ret)
 	if (unlikely(b->chained >= READ_ONCE(b->e->limit)))
 		return ub_end(b, READ_ONCE(b->e->limit) ? UB_END_LIMIT : UB_END_OFF);
 	native = ub_next(b);
+	if (unlikely(rcu_access_pointer(b->e->window)))
+		ub_pass_begin(b, native);
 	if (unlikely(!native))
-		return ub_end(b, UB_END_NO_ENTRY);
+		return ub_end(b, b->closed ? UB_END_GATE : UB_END_NO_ENTRY);
 	return native;
 }
 
@@ -356,6 +372,7 @@ unsigned long ub_begin(struct ub_block *b, struct ub_enrolment *e)
 	b->limit = READ_ONCE(e->limit);
 	b->told_entries = 0;
 	b->told_chained = 0;
+	b->pass.rip = 0;
 	b->flags = regs->flags & ~(u64)(UB_FLAGS | UB_FLAG_RF);
 	b->exact = true;
 	b->plain = ub_plain(b);
@@ -428,6 +445,8 @@ unsigned long ub_left(struct ub_block *b, unsigned int why)
 	unsigned long native;
 
 	ub_settle(b);
+	if (unlikely(b->pass.rip))
+		ub_pass_left(b, why);
 	if (why == UB_EXIT_FAULT) {
 		const struct ub_fault *found = ub_recover(b);
 
@@ -459,6 +478,7 @@ unsigned long ub_left(struct ub_block *b, unsigned int why)
 			return ub_end(b, UB_END_EXIT);
 		}
 		why = UB_EXIT_FUEL;
+		b->pass.rip = 0;
 	}
 	b->n.exits[why]++;
 	if (READ_ONCE(current_thread_info()->syscall_work) & UB_WORK)

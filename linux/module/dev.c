@@ -8,6 +8,7 @@
 #include <linux/poll.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
+#include <asm/tsc.h>
 
 #include "ub.h"
 
@@ -58,6 +59,7 @@ static int ub_get_version(void __user *arg)
 		.enabled = READ_ONCE(ub_enabled),
 		.hooks = ub_hooks,
 		.enrolments = READ_ONCE(ub_enrolments),
+		.ticks_khz = tsc_khz,
 		.arena = UB_ARENA_KB << 10,
 		.arena_free = ub_arena_free(),
 		.max_code = UB_MAX_CODE,
@@ -68,6 +70,8 @@ static int ub_get_version(void __user *arg)
 		.max_ranges = UB_MAX_RANGES,
 		.max_source = UB_MAX_SOURCE,
 		.max_blobs = UB_MAX_BLOBS,
+		.max_gates = UB_MAX_GATES,
+		.max_passes = UB_MAX_PASSES,
 	};
 	return ub_put(arg, &v, sizeof(v));
 }
@@ -193,6 +197,7 @@ static int ub_do_stats(struct ub_enrolment *e, void __user *arg)
 		.end_never = sum.ends[UB_END_NEVER],
 		.end_limit = sum.ends[UB_END_LIMIT],
 		.end_off = sum.ends[UB_END_OFF],
+		.end_gate = sum.ends[UB_END_GATE],
 	};
 	/* Not counted, as it is the way out that must be cheap. */
 	s.exit_syscall = sum.chained + sum.ends[UB_END_NEVER];
@@ -207,6 +212,22 @@ static int ub_do_stats(struct ub_enrolment *e, void __user *arg)
 	s.crowded = e->crowded;
 	spin_unlock(&e->lock);
 	return ub_put(arg, &s, sizeof(s));
+}
+
+static int ub_do_window(struct ub_enrolment *e, void __user *arg)
+{
+	struct ub_window a;
+	u32 size;
+	int ret, err;
+
+	ret = ub_get(&a, sizeof(a), arg, &size);
+	if (ret)
+		return ret;
+	a.npasses = 0;
+	a.lost = 0;
+	ret = ub_window(e, &a);
+	err = ub_put(arg, &a, sizeof(a));
+	return ret ? ret : err;
 }
 
 static long ub_ioctl(struct file *file, unsigned int cmd, unsigned long ptr)
@@ -241,6 +262,10 @@ static long ub_ioctl(struct file *file, unsigned int cmd, unsigned long ptr)
 	case UB_STATS:
 		if (e)
 			ret = ub_do_stats(e, arg);
+		break;
+	case UB_WINDOW:
+		if (e)
+			ret = ub_do_window(e, arg);
 		break;
 	default:
 		ret = -ENOTTY;

@@ -89,6 +89,7 @@ enum { UB_LIVES, UB_UNUSED, UB_ORPHAN };
 static void ub_free(struct ub_enrolment *e)
 {
 	ub_event_free(e);
+	ub_window_free(e);
 	vfree(e->table[0]);
 	vfree(e->table[1]);
 	free_percpu(e->counts);
@@ -191,6 +192,7 @@ static struct ub_enrolment *ub_alloc(void)
 	ub_table_init(e);
 	spin_lock_init(&e->lock);
 	raw_spin_lock_init(&e->switch_lock);
+	spin_lock_init(&e->pass_lock);
 	INIT_LIST_HEAD(&e->blobs);
 	INIT_LIST_HEAD(&e->dying);
 	INIT_LIST_HEAD(&e->preempted);

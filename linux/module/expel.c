@@ -116,6 +116,30 @@ void ub_expel(struct ub_enrolment *e)
 	}
 }
 
+static void ub_recall_here(void *arg)
+{
+	struct ub_expel_info *info = arg;
+	struct ub_block *b = __this_cpu_read(ub_chain);
+
+	if (b && b->e == info->e && ub_stale(b, info->epoch))
+		ub_forget(b);
+}
+
+/**
+ * ub_recall() - have every thread ask, at its next syscall, where it may go on
+ * @e: the enrolment
+ *
+ * May sleep. The caller has increased e->epoch. Nobody is waited for: a thread may
+ * still be in a gap that it has entered before.
+ */
+void ub_recall(struct ub_enrolment *e)
+{
+	struct ub_expel_info info = { .e = e, .epoch = READ_ONCE(e->epoch) };
+
+	smp_mb(); /* as in ub_expel() */
+	on_each_cpu(ub_recall_here, &info, true);
+}
+
 /*
  * This thread, in a chain, gets a processor. Interrupts are enabled, preemption
  * is not.

@@ -33,6 +33,8 @@
 #define UB_MAX_SOURCE	(512u << 10)
 #define UB_MAX_BLOBS	1024u
 #define UB_MAX_FILES	16u
+#define UB_MAX_GATES	1024u
+#define UB_MAX_PASSES	1024u
 
 /* User addresses, and the FS base, are below this. */
 #define UB_USER_END	BIT(47)
@@ -72,13 +74,29 @@ struct ub_counts {
 	u64 chained;
 	u64 entries;
 	u64 exits[5];		/* UB_EXIT_..., but for syscalls */
-	u64 ends[8];		/* UB_END_... */
+	u64 ends[9];		/* UB_END_... */
 };
 
 /* Why a chain ended. UB_END_EXIT: translated code was left, see exits. */
 enum {
 	UB_END_EXIT, UB_END_NO_ENTRY, UB_END_SIGNAL, UB_END_RESTART,
 	UB_END_WORK, UB_END_NEVER, UB_END_LIMIT, UB_END_OFF,
+	UB_END_GATE,
+};
+
+/* How a pass through a gap goes: see pass.c. */
+enum { UB_PASS_NATIVE, UB_PASS_SYSCALL, UB_PASS_MISS, UB_PASS_STOP };
+
+/**
+ * struct ub_pass - a pass that is timed
+ * @rip: where the gap begins; 0: none is timed
+ * @began: time stamp counter
+ * @window: the number of the window
+ * @exit: UB_PASS_..., what is known so far
+ */
+struct ub_pass {
+	u64 rip, began, window;
+	u32 exit;
 };
 
 /**
@@ -125,6 +143,8 @@ struct ub_block {
 	struct ub_counts n;	/* not yet added to the enrolment's */
 	u64 told_entries;	/* parts of entries and chained that are */
 	u32 told_chained;
+	bool closed;		/* the last look-up found a gap that runs natively */
+	struct ub_pass pass;
 	struct preempt_notifier pn;
 	struct list_head link;	/* e->preempted */
 };
@@ -150,6 +170,7 @@ struct ub_blob {
 };
 
 struct ub_place;		/* event.c */
+struct ub_window_now;		/* pass.c */
 
 /**
  * struct ub_enrolment - one process
@@ -173,6 +194,7 @@ struct ub_enrolment {
 	u32 limit;			/* 0: do not chain */
 	u64 epoch;			/* grows when blobs are taken away */
 	struct ub_way *table[2];	/* vector level none; all levels */
+	struct ub_window_now __rcu *window;	/* NULL: no gates, no times */
 	u32 hot, miss;
 	bool rseq;			/* has rseq critical sections */
 	struct ub_counts __percpu *counts;
@@ -202,6 +224,10 @@ struct ub_enrolment {
 	u32 ev_ready;			/* places whose event is due */
 	u64 ev_lost, ev_lost_told;
 	bool gone_due, rseq_due;
+
+	spinlock_t pass_lock;		/* passes of the window @summed */
+	struct ub_passes *sums;
+	u64 summed, clip, longest, passes_lost;
 };
 
 struct pt_regs;
@@ -265,6 +291,7 @@ bool ub_must_leave(struct ub_block *b);
 /* expel.c */
 extern struct preempt_ops ub_preempt_ops;
 void ub_expel(struct ub_enrolment *e);
+void ub_recall(struct ub_enrolment *e);
 
 /* code.c */
 int ub_code_init(void);
@@ -317,6 +344,15 @@ void ub_event_invalid(struct ub_enrolment *e, u64 id);
 void ub_event_note(struct ub_enrolment *e, bool *due);
 bool ub_event_ready(struct ub_enrolment *e);
 int ub_event_take(struct ub_enrolment *e, struct ub_event *out, int max);
+
+/* pass.c */
+bool ub_closed(struct ub_enrolment *e, u64 rip, bool *timed);
+void ub_pass_begin(struct ub_block *b, bool bypassed);
+void ub_pass_left(struct ub_block *b, unsigned int why);
+void ub_pass_go_on(const struct ub_pass *pass);
+void ub_pass_arrive(struct ub_enrolment *e, const struct pt_regs *regs);
+int ub_window(struct ub_enrolment *e, struct ub_window *a);
+void ub_window_free(struct ub_enrolment *e);
 
 /* dev.c */
 int ub_dev_init(void);

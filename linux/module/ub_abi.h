@@ -20,7 +20,7 @@
 #include <linux/ioctl.h>
 
 /* Grows when something changes for a caller that did nothing wrong. */
-#define UB_ABI_VERSION	1
+#define UB_ABI_VERSION	2
 
 #define UB_IOC		0xb7
 #define UB_GET_VERSION	_IO(UB_IOC, 0)	/* struct ub_version */
@@ -29,6 +29,7 @@
 #define UB_REVOKE	_IO(UB_IOC, 3)	/* struct ub_revoke */
 #define UB_CONTROL	_IO(UB_IOC, 4)	/* struct ub_control */
 #define UB_STATS	_IO(UB_IOC, 5)	/* struct ub_stats */
+#define UB_WINDOW	_IO(UB_IOC, 6)	/* struct ub_window */
 
 /* What ub_version.facts says of this machine and kernel. */
 #define UB_FACT_SPLIT_LOCK	0x1	/* split locks trap: code with LOCK is refused */
@@ -46,7 +47,7 @@ struct ub_version {
 	__u32 enabled;		/* the global switch */
 	__u32 hooks;		/* number of syscalls after which a chain can begin */
 	__u32 enrolments;	/* open now */
-	__u32 reserved;
+	__u32 ticks_khz;	/* ticks in a millisecond, see UB_WINDOW */
 	__u64 arena;		/* bytes that all blobs share */
 	__u64 arena_free;
 	__u32 max_code;		/* limits of UB_INSTALL */
@@ -57,6 +58,8 @@ struct ub_version {
 	__u32 max_ranges;
 	__u32 max_source;	/* bytes in all ranges together */
 	__u32 max_blobs;	/* of one enrolment */
+	__u32 max_gates;	/* limits of UB_WINDOW */
+	__u32 max_passes;
 };
 
 /*
@@ -187,6 +190,59 @@ struct ub_control {
 	__u32 max_chain;	/* syscalls after which the thread goes back to user mode */
 };
 
+/* ub_gate.gate, ub_window.floor. A gap that is not named has UB_GATE_KEPT. */
+#define UB_GATE_NATIVE	0
+#define UB_GATE_PROBE	1
+#define UB_GATE_TRIAL	2
+#define UB_GATE_KEPT	3
+
+/* The gap behind the syscall that returns to rip. */
+struct ub_gate {
+	__u64 rip;
+	__u32 gate;
+	__u32 reserved;
+};
+
+/*
+ * Passes through a gap in one window, from the return of a syscall to rip, to where
+ * the next one, nr, returns to. Natively only those count that would be
+ * bypassed in another window: that have an entry.
+ */
+struct ub_passes {
+	__u64 rip;
+	__u64 end;
+	__u32 nr;
+	__u32 how;		/* 0: natively, 1: bypassed at least in part */
+	__u32 count;
+	__u32 misses;		/* that left translated code for want of an entry */
+	__u32 stops;		/* that left it for another reason */
+	__u32 tails;		/* that took longer than clip */
+	__u64 sum;		/* of what they took in ticks, each at most clip */
+	__u64 excess;		/* of what the tails took beyond it, up to longest */
+};
+
+/*
+ * UB_WINDOW: ends one window of time and begins another. In each, gaps whose gate is
+ * above its floor are bypassed if there is code, and all others run natively. Passes
+ * can be timed, by the time stamp counter; then each syscall costs some more. Until
+ * the first call, and with nothing but zeros, all are bypassed and none is timed.
+ * Errors: -E2BIG: a limit of ub_version is exceeded. But for -EFAULT, when passes are
+ * written, nothing has happened after one.
+ */
+struct ub_window {
+	__u32 size;
+	__u32 floor;		/* UB_GATE_... */
+	__u32 timed;		/* 0 or 1 */
+	__u32 ngates;
+	__u64 gates;		/* struct ub_gate[ngates]: all there are, sorted by rip */
+	__u64 clip;		/* see ub_passes: for the window that begins */
+	__u64 longest;
+	__u64 passes;		/* out: struct ub_passes[npasses] of the one that ends */
+	__u32 room;		/* how many there may be */
+	__u32 npasses;		/* out */
+	__u64 lost;		/* out: passes that found no place */
+};
+
 /* UB_STATS: sums since enrolment. Everything but size is out. */
 struct ub_stats {
 	__u32 size;
@@ -209,6 +265,7 @@ struct ub_stats {
 	__u64 end_never;	/* a syscall that is never chained */
 	__u64 end_limit;	/* max_chain */
 	__u64 end_off;		/* a switch, or the process has changed */
+	__u64 end_gate;		/* the gap runs natively now, see UB_WINDOW */
 	__u64 installs;
 	__u64 refused;		/* by the verifier */
 	__u64 invalidated;	/* blobs, because memory changed */

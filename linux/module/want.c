@@ -105,6 +105,7 @@ static bool ub_sampled(u32 n, u32 hot)
 struct ub_enrolment *ub_want(struct pt_regs *regs)
 {
 	struct ub_enrolment *e;
+	bool closed = false, timed = false;
 	u64 hooks;
 
 	/* As good as rcu_read_lock(), and two instructions. */
@@ -115,6 +116,10 @@ struct ub_enrolment *ub_want(struct pt_regs *regs)
 		goto native;
 	}
 	hooks = this_cpu_inc_return(e->counts->hooks);
+	if (unlikely(rcu_access_pointer(e->window))) {
+		ub_pass_arrive(e, regs);
+		closed = ub_closed(e, regs->ip, &timed);
+	}
 	if (unlikely(!READ_ONCE(e->limit)))
 		goto native;
 	if (ub_lookup(e->table[1], regs->ip) == (unsigned long)ub_miss) {
@@ -132,7 +137,11 @@ struct ub_enrolment *ub_want(struct pt_regs *regs)
 	}
 	if (unlikely(ub_must_be_native(regs)))
 		goto native;
-	if (!(this_cpu_inc_return(e->counts->chains) & 15) &&
+	/* A chain that ends at once is what times a native pass. */
+	if (unlikely(closed)) {
+		if (!timed)
+			goto native;
+	} else if (!(this_cpu_inc_return(e->counts->chains) & 15) &&
 	    unlikely(ub_has_rseq_cs())) {
 		ub_rseq_found(e);
 		goto native;
