@@ -43,6 +43,10 @@ type Config struct {
 	// when that is more than MaxLossPercent of the times that translated code was entered meanwhile.
 	TrialExits     uint64
 	MaxLossPercent uint64
+	// Controller measures each gap, and has those run natively that do not pay. A gap is given Grow after its code was last
+	// enlarged, before it is measured, GrowMax altogether.
+	Controller    bool
+	Grow, GrowMax time.Duration
 	// Guard watches whether the program is slower with bypass, and has it run natively then.
 	Guard bool
 	// Eager takes every site that the module speaks of, however seldom; for tests.
@@ -69,6 +73,9 @@ func DefaultConfig() Config {
 		RetryMax:       time.Hour,
 		TrialExits:     2000,
 		MaxLossPercent: 50,
+		Controller:     true,
+		Grow:           50 * time.Millisecond,
+		GrowMax:        2 * time.Second,
 		Guard:          true,
 	}
 }
@@ -85,7 +92,7 @@ func (c *Config) Tune(s string) error {
 		"translate-first-ms": &c.TranslateFirst, "translate-percent": &c.TranslatePercent, "crossing-ns": &c.CrossingNS,
 		"max-path-blocks": &c.Limits.MaxBlocks, "max-path-insts": &c.Limits.MaxInsts, "max-extensions": &c.MaxExtensions,
 		"max-blobs": &c.MaxBlobs, "max-bytes": &c.MaxBytes, "retry-ms": &c.Retry,
-		"trial-exits": &c.TrialExits, "max-loss-percent": &c.MaxLossPercent, "guard": &c.Guard, "eager": &c.Eager,
+		"trial-exits": &c.TrialExits, "max-loss-percent": &c.MaxLossPercent, "guard": &c.Guard, "controller": &c.Controller, "eager": &c.Eager,
 	}[name]
 	if to == nil {
 		return fmt.Errorf("there is no parameter %q: see docs/install-module.md", name)
@@ -127,5 +134,17 @@ func (c *Config) check() error {
 func (c *Config) policy() hot.Config {
 	return hot.Config{
 		TranslateFirst: uint64(c.TranslateFirst), TranslatePercent: c.TranslatePercent, TranslateLaterPercent: c.TranslatePercent,
+
+		Controller: c.Controller,
+		// Long enough for some thousand passes of a busy thread, or some of one that does more between its system calls.
+		PairMin: uint64(2 * time.Millisecond), PairMax: uint64(32 * time.Millisecond),
+		MinSamples: 4, MinPairs: 6, MaxPairs: 24, KeepPermille: 20, DropPermille: 100, YieldPercent: 20,
+		// A mode switch takes some hundred ns here, not µs.
+		MinPayoff: 10, Clip: uint64(50 * time.Microsecond), MaxPass: uint64(10 * time.Millisecond),
+		Burst: 16, Recheck: uint64(time.Second), Retry: uint64(c.Retry), RetryMax: uint64(min(c.RetryMax, 10*time.Minute)), RetireAfter: 6,
+		Grow: uint64(c.Grow), GrowMax: uint64(c.GrowMax),
+		// No larger paths are tried: pieces have no limits. What a crossing takes here does not depend on what came before, so
+		// there are no long windows either.
+		Levels: 1, ExtendPercent: 10,
 	}
 }

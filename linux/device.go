@@ -22,6 +22,8 @@ type device interface {
 	// Control sets what set names, and returns all.
 	Control(set uint32, c Control) (Control, error)
 	Stats() (*Stats, error)
+	// Window ends a window of time and begins the next one. It returns the number of sums of passes of the former that it has put into buf.
+	Window(w *window, buf []Passes) (int, error)
 	// Read waits until there are events, at most so long, and returns them; none when the time is up. io.EOF is the end
 	// of the enrolment.
 	Read(buf []Event, timeout time.Duration) (int, error)
@@ -122,10 +124,15 @@ func (d *Device) Stats() (*Stats, error) {
 	return s, d.stats(s)
 }
 
+// Window implements device.
+func (d *Device) Window(w *window, buf []Passes) (int, error) { return d.window(w, buf) }
+
 // Read implements device.
 func (d *Device) Read(buf []Event, timeout time.Duration) (int, error) {
 	fds := []unix.PollFd{{Fd: int32(d.fd), Events: unix.POLLIN}, {Fd: int32(d.waker), Events: unix.POLLIN}}
-	if _, err := unix.Poll(fds, int(timeout.Milliseconds())); err != nil && !errors.Is(err, unix.EINTR) {
+	// Not poll(2): its milliseconds are as long as a window.
+	ts := unix.NsecToTimespec(max(timeout, 0).Nanoseconds())
+	if _, err := unix.Ppoll(fds, &ts, nil); err != nil && !errors.Is(err, unix.EINTR) {
 		return 0, fmt.Errorf("%s: poll: %w", DevicePath, err)
 	}
 	if fds[1].Revents != 0 {

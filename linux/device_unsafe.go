@@ -93,6 +93,27 @@ func (d *Device) install(in *install) (uint64, error) {
 	return a.id, nil
 }
 
+// window has the module read w's gates and write as many elements of buf as there are, at most.
+func (d *Device) window(w *window, buf []Passes) (int, error) {
+	var p runtime.Pinner
+	defer p.Unpin()
+	a := &abiWindow{
+		floor:   w.floor,
+		gates:   address(&p, w.gates),
+		ngates:  uint32(len(w.gates)),
+		clip:    w.clip,
+		longest: w.longest,
+		passes:  address(&p, buf),
+		room:    uint32(len(buf)),
+	}
+	if w.timed {
+		a.timed = 1
+	}
+	a.size = uint32(unsafe.Sizeof(*a))
+	err := d.call(iocWindow, uintptr(unsafe.Pointer(a)))
+	return int(a.npasses), err
+}
+
 // read fills buf with whole records. The bytes of an Event have no padding and every bit pattern is one.
 func (d *Device) read(buf []Event) (int, error) {
 	if len(buf) == 0 {

@@ -13,8 +13,8 @@ import (
 )
 
 // TestIoctlFuzz sends requests without sense, from several threads at once, on files that are opened, enrolled and closed
-// meanwhile. Addresses are those of a buffer of its own, or of nothing: the module writes only where a request's size says, and
-// that is within the buffer or beyond an unmapped page, so nothing of this process is hit.
+// meanwhile. Addresses are those of a buffer of its own, or of nothing: the module writes only where a request's size says, or
+// where a window's passes are to go, and that is within the buffer or beyond an unmapped page, so nothing of this process is hit.
 func TestIoctlFuzz(t *testing.T) {
 	needModule(t)
 	v := newVictim(t, true)
@@ -152,7 +152,30 @@ func (f *fuzzer) one(v *victim) bool {
 
 // sizes are those of the structs, by request.
 var sizes = []uintptr{
-	unsafe.Sizeof(Version{}), unsafe.Sizeof(abiEnrol{}), unsafe.Sizeof(abiInstall{}), unsafe.Sizeof(abiRevoke{}), unsafe.Sizeof(Control{}), unsafe.Sizeof(Stats{}),
+	unsafe.Sizeof(Version{}), unsafe.Sizeof(abiEnrol{}), unsafe.Sizeof(abiInstall{}), unsafe.Sizeof(abiRevoke{}), unsafe.Sizeof(Control{}), unsafe.Sizeof(Stats{}), unsafe.Sizeof(abiWindow{}),
+}
+
+// window makes arg ask for a window that is all right but for a word now and then.
+func (f *fuzzer) window(arg []byte) {
+	w := abiWindow{floor: uint32(f.rng.IntN(4)), timed: uint32(f.rng.IntN(2)), room: uint32(f.rng.IntN(20)), ngates: uint32(f.rng.IntN(4)), clip: f.value()}
+	w.longest = max(w.clip, f.value())
+	w.gates, w.passes = uint64(uintptr(unsafe.Pointer(&f.mem[pageSize]))), uint64(uintptr(unsafe.Pointer(&f.mem[2*pageSize])))
+	gates := (*[4]abiGate)(unsafe.Pointer(&f.mem[pageSize]))
+	rip := uint64(0x401000)
+	for i := range gates {
+		rip += 1 + f.rng.Uint64N(1<<12)
+		gates[i] = abiGate{rip: rip, gate: uint32(f.rng.IntN(3))}
+	}
+	w.size = uint32(unsafe.Sizeof(w))
+	words := unsafe.Slice((*uint64)(unsafe.Pointer(&w)), unsafe.Sizeof(w)/8)
+	if f.rng.IntN(3) == 0 {
+		words[f.rng.IntN(len(words))] = f.value()
+	}
+	for i, v := range words {
+		if 8*i+8 <= len(arg) {
+			*(*uint64)(unsafe.Pointer(&arg[8*i])) = v
+		}
+	}
 }
 
 // ioctl fills the place for the argument with numbers and makes a request. The place is in the buffer, at its beginning
@@ -176,7 +199,9 @@ func (f *fuzzer) ioctl(fd int, request uintptr) bool {
 		if request == iocEnrol {
 			*(*int32)(unsafe.Pointer(&arg[4])) = int32(f.pids[f.rng.IntN(len(f.pids))])
 		}
-		if f.rng.IntN(3) == 0 { // reserved words are 0, most of them
+		if request == iocWindow && f.rng.IntN(2) == 0 {
+			f.window(arg)
+		} else if f.rng.IntN(3) == 0 { // reserved words are 0, most of them
 			for i := 8; i < 64 && at+i < (fuzzPages-1)*pageSize; i++ {
 				arg[i] = 0
 			}

@@ -138,6 +138,7 @@ func (s *Session) try(root *site, entries []uint64) error {
 	if old != nil {
 		s.revoke(old)
 	}
+	s.installed(n)
 	s.log.Debug("installed", "site", hex(root.rip), "blob", id, "entries", len(n.entries), "bytes", n.size, "vec", b.Vec)
 	return nil
 }
@@ -201,6 +202,7 @@ func (s *Session) forget(b *blob) {
 	for _, rip := range b.entries {
 		if s.entries[rip] == b {
 			delete(s.entries, rip)
+			s.gone(rip)
 		}
 	}
 	if b.root.blob == b {

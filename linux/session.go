@@ -38,11 +38,12 @@ type Session struct {
 	budget  hot.Budget
 	lost    uint64 // system calls that the budget knows of
 
-	stats  Stats
-	counts Counts
-	judged time.Time
-	guard  *guard // nil: none
-	isOn   bool   // what the module was told last
+	stats      Stats
+	counts     Counts
+	judged     time.Time
+	guard      *guard      // nil: none
+	isOn       bool        // what the module was told last
+	controller *controller // nil: whatever has code is bypassed
 
 	mu        sync.Mutex
 	published Status // for Status, which other goroutines may call
@@ -59,6 +60,9 @@ type Counts struct {
 	Evicted      uint64 `json:"evicted"`
 	Events       uint64 `json:"events"`
 	Suspended    uint64 `json:"suspended"`
+	Windows      uint64 `json:"windows"`      // in which passes were timed
+	Timed        uint64 `json:"timed_passes"` // in them
+	Decisions    uint64 `json:"decisions"`    // that a gap is kept, or rolled back
 }
 
 // Attach enrols a process and prepares its session. Run does the work; Close ends it.
@@ -101,11 +105,13 @@ func newSession(pid int, c Config, d device, m memory, log *slog.Logger) (*Sessi
 	if _, err := d.Control(what, set); err != nil {
 		return nil, err
 	}
-	return &Session{
+	s := &Session{
 		pid: pid, config: c, dev: d, memory: m, version: *v, log: log, now: time.Now, ctx: context.Background(),
 		translate: translateFor(min(target.Vec(v.Vec), target.VecAVX512)), policy: c.policy(),
 		sites: map[uint64]*site{}, entries: map[uint64]*blob{}, hints: map[uint64]*path.Branch{},
-	}, nil
+	}
+	s.controller = newController(&s.policy, v, s.now())
+	return s, nil
 }
 
 // PID is the process's.
@@ -128,11 +134,14 @@ func (s *Session) Run(ctx context.Context) error {
 	busy := false // there may be more to translate
 	for ctx.Err() == nil {
 		wait := tick
-		if busy {
+		if busy && (s.controller == nil || !s.controller.proc.Pairing()) {
 			wait = 0
 		}
 		if s.guard != nil {
 			wait = min(wait, s.guard.wait(s.now())+time.Millisecond)
+		}
+		if s.controller != nil {
+			wait = min(wait, s.controller.wait(s.now()))
 		}
 		n, err := s.dev.Read(buf, wait)
 		if errors.Is(err, io.EOF) {
@@ -146,7 +155,11 @@ func (s *Session) Run(ctx context.Context) error {
 		}
 		// One at a time: what is missed meanwhile may be served by the next one, and the guard and whoever wants to know the counts
 		// cannot wait until a server's hundreds of paths are there.
-		busy = s.step()
+		// While a pair of windows is being measured none is made: it would take as long as many windows.
+		if busy = len(s.queue) > 0; s.controller == nil || !s.controller.proc.Pairing() {
+			busy = s.step()
+		}
+		s.control()
 		if now := s.now(); now.Sub(s.judged) >= tick {
 			s.judged = now
 			s.judge()
@@ -326,6 +339,7 @@ type Status struct {
 	Stats   Stats        `json:"module"`
 	Counts  Counts       `json:"session"`
 	Sites   []SiteStatus `json:"sites"`
+	Gaps    []GapStatus  `json:"gaps"`
 	Version uint32       `json:"abi"`
 }
 
@@ -343,7 +357,7 @@ type SiteStatus struct {
 }
 
 func (s *Session) publish() {
-	st := Status{PID: s.pid, Stats: s.stats, Counts: s.counts, Version: s.version.ABI, Sites: []SiteStatus{}}
+	st := Status{PID: s.pid, Stats: s.stats, Counts: s.counts, Version: s.version.ABI, Sites: []SiteStatus{}, Gaps: s.controller.gaps()}
 	for _, rip := range slices.Sorted(maps.Keys(s.sites)) {
 		t := s.sites[rip]
 		v := SiteStatus{RIP: rip, NR: t.nr, State: t.state, Why: t.why, Seen: t.seen, Exits: t.exits, Trials: t.made}

@@ -16,17 +16,20 @@ import (
 
 // fakeDevice is a module that takes everything, unless it is told what to answer.
 type fakeDevice struct {
-	t        *testing.T
-	version  Version
-	errors   []error // of the next installations
-	taken    map[uint64]*install
-	last     *install
-	nextID   uint64
-	stats    Stats
-	controls []Control
-	events   []Event
-	end      bool
-	asked    int // for Stats
+	t         *testing.T
+	version   Version
+	errors    []error // of the next installations
+	taken     map[uint64]*install
+	last      *install
+	nextID    uint64
+	stats     Stats
+	controls  []Control
+	events    []Event
+	end       bool
+	asked     int // for Stats
+	windows   []window
+	windowErr error
+	passes    []Passes // of the next window that ends
 }
 
 func (d *fakeDevice) Version() (*Version, error) { return &d.version, nil }
@@ -71,6 +74,18 @@ func (d *fakeDevice) Read(buf []Event, _ time.Duration) (int, error) {
 	d.events = d.events[n:]
 	if n == 0 && d.end {
 		return 0, io.EOF
+	}
+	return n, nil
+}
+
+func (d *fakeDevice) Window(w *window, buf []Passes) (int, error) {
+	d.windows = append(d.windows, *w)
+	if d.windowErr != nil {
+		return 0, d.windowErr
+	}
+	n := 0
+	if buf != nil {
+		n = copy(buf, d.passes)
 	}
 	return n, nil
 }

@@ -40,7 +40,7 @@ func vmLoop(vm *guest.VM, name string, rounds int) (*vmRow, error) {
 	if err != nil {
 		return nil, err
 	}
-	on, got, err := run(fmt.Sprintf("/ub run --kernel=linux --stats-json /run/s.json --tune guard=0 -- /vmloops %s %d", name, rounds))
+	on, got, err := run(fmt.Sprintf("/ub run --kernel=linux --stats-json /run/s.json --tune guard=0 --tune controller=0 -- /vmloops %s %d", name, rounds))
 	if err != nil {
 		return nil, err
 	}
@@ -209,7 +209,7 @@ func (s *vmServer) measure(vm *guest.VM, n int) ([]vmRow, error) {
 	if err != nil {
 		return nil, err
 	}
-	got, on, err := s.run(vm, "/ub run --kernel=linux --tune guard=0 --tune translate-percent=0 --", s.warm, n)
+	got, on, err := s.run(vm, "/ub run --kernel=linux --tune guard=0 --tune controller=0 --tune translate-percent=0 --", s.warm, n)
 	if err != nil {
 		return nil, fmt.Errorf("with bypass: %w", err)
 	}

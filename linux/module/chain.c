@@ -229,7 +229,7 @@ static unsigned long ub_next(struct ub_block *b)
 {
 	struct ub_enrolment *e = b->e;
 	unsigned long native;
-	bool vector = false, timed = false;
+	bool vector = false;
 	u64 epoch;
 
 	ub_go_inside();
@@ -240,8 +240,9 @@ static unsigned long ub_next(struct ub_block *b)
 	}
 	barrier();
 	b->closed = false;
+	b->pass.window = 0;
 	if (unlikely(rcu_access_pointer(e->window)))
-		b->closed = ub_closed(e, b->regs->ip, &timed);
+		b->closed = ub_closed(e, b->regs->ip, &b->pass.window);
 	native = ub_lookup(e->table[0], b->regs->ip);
 	if (native == (unsigned long)ub_miss) {
 		vector = true;
@@ -257,7 +258,7 @@ static unsigned long ub_next(struct ub_block *b)
 		return 0;
 	}
 	b->entries++;
-	if (likely(b->plain && !timed))
+	if (likely(b->plain && !b->pass.window))
 		ub_remember(b, epoch, native, vector);
 	if (vector)
 		ub_lock(b);
@@ -308,7 +309,7 @@ static unsigned long ub_after(struct ub_block *b, long ret)
 	if (unlikely(b->chained >= READ_ONCE(b->e->limit)))
 		return ub_end(b, READ_ONCE(b->e->limit) ? UB_END_LIMIT : UB_END_OFF);
 	native = ub_next(b);
-	if (unlikely(rcu_access_pointer(b->e->window)))
+	if (unlikely(b->pass.window))
 		ub_pass_begin(b, native);
 	if (unlikely(!native))
 		return ub_end(b, b->closed ? UB_END_GATE : UB_END_NO_ENTRY);

@@ -43,7 +43,8 @@ static const unsigned short ub_starts[] = {
 	__NR_getgid, __NR_getegid, __NR_getrusage, __NR_gettimeofday,
 	__NR_clock_gettime, __NR_clock_nanosleep, __NR_nanosleep,
 	__NR_sched_yield, __NR_rt_sigprocmask, __NR_rt_sigaction, __NR_kill,
-	__NR_tgkill, __NR_madvise, __NR_brk, __NR_io_uring_enter,
+	__NR_tgkill, __NR_mmap, __NR_munmap, __NR_mprotect, __NR_mremap,
+	__NR_madvise, __NR_brk, __NR_getrandom, __NR_io_uring_enter,
 	__NR_io_submit, __NR_io_getevents, __NR_umask, __NR_getcwd,
 };
 

@@ -78,20 +78,21 @@ static bool ub_window_closes(const struct ub_window_now *w, u64 rip)
 
 /**
  * ub_closed() - whether a gap runs natively now
- * @e: the enrolment, whose window is not the one without gates and times
+ * @e: the enrolment
  * @rip: where the gap begins
- * @timed: out: whether passes are timed
+ * @timed: out: the window's number if passes are timed, else 0
  */
-bool ub_closed(struct ub_enrolment *e, u64 rip, bool *timed)
+bool ub_closed(struct ub_enrolment *e, u64 rip, u64 *timed)
 {
 	const struct ub_window_now *w;
 	bool closed = false;
 
-	*timed = false;
+	*timed = 0;
 	rcu_read_lock();
 	w = rcu_dereference(e->window);
 	if (w) {
-		*timed = w->timed;
+		if (w->timed)
+			*timed = w->number;
 		closed = ub_window_closes(w, rip);
 	}
 	rcu_read_unlock();
@@ -138,26 +139,18 @@ out:
 }
 
 /**
- * ub_pass_begin() - a syscall of a chain has been done, in a window
- * @b: the block
+ * ub_pass_begin() - a syscall of a chain has been done, and passes are timed
+ * @b: the block, with the number of the window
  * @bypassed: whether translated code is what comes next; if not, ub_end()
  */
 void ub_pass_begin(struct ub_block *b, bool bypassed)
 {
-	const struct ub_window_now *w;
-
 	b->pass.rip = 0;
 	/* Natively only what would be bypassed in other windows is of interest. */
 	if (!bypassed && !b->closed)
 		return;
-	rcu_read_lock();
-	w = rcu_dereference(b->e->window);
-	if (w && w->timed) {
-		b->pass.rip = b->regs->ip;
-		b->pass.window = w->number;
-		b->pass.exit = bypassed ? UB_PASS_SYSCALL : UB_PASS_NATIVE;
-	}
-	rcu_read_unlock();
+	b->pass.rip = b->regs->ip;
+	b->pass.exit = bypassed ? UB_PASS_SYSCALL : UB_PASS_NATIVE;
 	b->pass.began = rdtsc_ordered();
 }
 
@@ -172,6 +165,9 @@ void ub_pass_left(struct ub_block *b, unsigned int why)
 
 	switch (why) {
 	case UB_EXIT_SYSCALL:
+		/* One that ends the chain has not saved a crossing. */
+		if (!ub_chainable(b->regs->ax))
+			b->pass.exit = UB_PASS_STOP;
 		ub_pass_add(b->e, &b->pass, b->regs->ip, b->regs->ax, now);
 		b->pass.rip = 0;
 		break;

@@ -91,7 +91,7 @@ enum { UB_PASS_NATIVE, UB_PASS_SYSCALL, UB_PASS_MISS, UB_PASS_STOP };
  * struct ub_pass - a pass that is timed
  * @rip: where the gap begins; 0: none is timed
  * @began: time stamp counter
- * @window: the number of the window
+ * @window: the number of the window; 0: passes are not timed
  * @exit: UB_PASS_..., what is known so far
  */
 struct ub_pass {
@@ -346,7 +346,7 @@ bool ub_event_ready(struct ub_enrolment *e);
 int ub_event_take(struct ub_enrolment *e, struct ub_event *out, int max);
 
 /* pass.c */
-bool ub_closed(struct ub_enrolment *e, u64 rip, bool *timed);
+bool ub_closed(struct ub_enrolment *e, u64 rip, u64 *timed);
 void ub_pass_begin(struct ub_block *b, bool bypassed);
 void ub_pass_left(struct ub_block *b, unsigned int why);
 void ub_pass_go_on(const struct ub_pass *pass);

@@ -105,8 +105,8 @@ static bool ub_sampled(u32 n, u32 hot)
 struct ub_enrolment *ub_want(struct pt_regs *regs)
 {
 	struct ub_enrolment *e;
-	bool closed = false, timed = false;
-	u64 hooks;
+	bool closed = false;
+	u64 hooks, timed = 0;
 
 	/* As good as rcu_read_lock(), and two instructions. */
 	preempt_disable();

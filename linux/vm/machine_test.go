@@ -19,6 +19,7 @@ type machine struct {
 	cpus   int
 	append string
 	debug  bool // for Trace
+	count  bool // its clock counts instructions
 	mu     sync.Mutex
 	vm     *guest.VM
 }
@@ -61,7 +62,7 @@ func (m *machine) boot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := guest.Options{Kernel: k, Image: img, CPUs: m.cpus, Append: m.append, PTI: strings.Contains(m.append, "pti=on"), Debug: m.debug, Emulate: m.debug}
+	o := guest.Options{Kernel: k, Image: img, CPUs: m.cpus, Append: m.append, PTI: strings.Contains(m.append, "pti=on"), Debug: m.debug, Emulate: m.debug, Count: m.count}
 	if os.Getenv("UB_VM_CONSOLE") != "" {
 		o.Console = os.Stderr
 	}
@@ -109,8 +110,8 @@ type outcome struct {
 
 const statsMark = "\n=== statistics\n"
 
-// eager has everything translated that is seen at all, in paths that grow in small steps.
-const eager = "--tune guard=0 --tune eager=1 --tune hot-count=2 --tune miss-count=2 --tune max-path-insts=300 --tune max-path-blocks=40"
+// eager has everything translated that is seen at all, in paths that grow in small steps, and bypassed.
+const eager = "--tune guard=0 --tune controller=0 --tune eager=1 --tune hot-count=2 --tune miss-count=2 --tune max-path-insts=300 --tune max-path-blocks=40"
 
 // yielding has programs give way to whoever translates for them: they are short, and an emulated processor is slow.
 const yielding = "/usr/bin/nice -n 19 "
@@ -214,7 +215,7 @@ func checkStats(t *testing.T, st *attach.Status, least uint64) {
 // summary is one line about what bypass did.
 func summary(st *attach.Status) string {
 	s := &st.Total
-	return fmt.Sprintf("native %d, bypassed %d (%.0f %%, chains of %.1f), exits miss %d stop %d fault %d fuel %d, ends no entry %d signal %d restart %d work %d never %d limit %d off %d, blobs %d, refused %d, invalidated %d, expels %d",
+	return fmt.Sprintf("native %d, bypassed %d (%.0f %%, chains of %.1f), exits miss %d stop %d fault %d fuel %d, ends no entry %d signal %d restart %d work %d never %d limit %d off %d gate %d, blobs %d, refused %d, invalidated %d, expels %d",
 		s.Hooks, s.Chained, 100*s.Share(), s.ChainLength(), s.ExitMiss, s.ExitStop, s.ExitFault, s.ExitFuel,
-		s.EndNoEntry, s.EndSignal, s.EndRestart, s.EndWork, s.EndNever, s.EndLimit, s.EndOff, s.Installs, s.Refused, s.Invalidated, s.Expels)
+		s.EndNoEntry, s.EndSignal, s.EndRestart, s.EndWork, s.EndNever, s.EndLimit, s.EndOff, s.EndGate, s.Installs, s.Refused, s.Invalidated, s.Expels)
 }

@@ -30,7 +30,7 @@ func TestChainsGoOn(t *testing.T) {
 	for _, s := range warmServers {
 		t.Run(s.name, func(t *testing.T) {
 			out := m.must(t, fresh+s.prepare+`
-`+ub+` run --kernel=linux --tune guard=0 --tune translate-percent=0 --tune min-rate=50 -- `+s.start+` >server.log 2>&1 & S=$!
+`+ub+` run --kernel=linux --tune guard=0 --tune controller=0 --tune translate-percent=0 --tune min-rate=50 -- `+s.start+` >server.log 2>&1 & S=$!
 sleep 3; H=0; C=0
 for i in $(seq 60); do
 	`+s.load+` >load.log 2>&1; sleep 0.2
