@@ -91,7 +91,7 @@ func (c *Config) Tune(s string) error {
 		"piece-blocks": &c.Pieces.MaxBlocks, "piece-insts": &c.Pieces.MaxInsts,
 		"translate-first-ms": &c.TranslateFirst, "translate-percent": &c.TranslatePercent, "crossing-ns": &c.CrossingNS,
 		"max-path-blocks": &c.Limits.MaxBlocks, "max-path-insts": &c.Limits.MaxInsts, "max-extensions": &c.MaxExtensions,
-		"max-blobs": &c.MaxBlobs, "max-bytes": &c.MaxBytes, "retry-ms": &c.Retry,
+		"max-blobs": &c.MaxBlobs, "max-bytes": &c.MaxBytes, "retry-ms": &c.Retry, "grow-ms": &c.Grow, "grow-max-ms": &c.GrowMax,
 		"trial-exits": &c.TrialExits, "max-loss-percent": &c.MaxLossPercent, "guard": &c.Guard, "controller": &c.Controller, "eager": &c.Eager,
 	}[name]
 	if to == nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -86,13 +87,28 @@ func (st *moduleStatus) print(w io.Writer) error {
 		return err
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "PID\tTIME\tPROCESSES\tNATIVE\tBYPASSED\tSHARE\tCHAIN\tMISSES\tFAULTS\tCODE KiB\t  COMMAND\t")
+	fmt.Fprintln(t, "PID\tTIME\tPROCESSES\tNATIVE\tBYPASSED\tSHARE\tCHAIN\tMISSES\tFAULTS\tGAPS\tCODE KiB\t  COMMAND\t")
 	for _, g := range st.Groups {
 		s := &g.Total
-		fmt.Fprintf(t, "%d\t%v\t%d\t%d\t%d\t%.0f%%\t%.1f\t%d\t%d\t%d\t  %s\t\n", g.PID, time.Duration(g.Seconds)*time.Second, len(g.Processes),
-			s.Hooks, s.Chained, 100*s.Share(), s.ChainLength(), s.ExitMiss, s.ExitFault, s.CodeBytes>>10, shorten(g.Command, 40))
+		gaps, all := countGaps(g.Processes), uint64(0)
+		for _, n := range gaps {
+			all += n
+		}
+		fmt.Fprintf(t, "%d\t%v\t%d\t%d\t%d\t%.0f%%\t%.1f\t%d\t%d\t%d/%d\t%d\t  %s\t\n", g.PID, time.Duration(g.Seconds)*time.Second, len(g.Processes),
+			s.Hooks, s.Chained, 100*s.Share(), s.ChainLength(), s.ExitMiss, s.ExitFault, gaps["kept"], all, s.CodeBytes>>10, shorten(g.Command, 40))
 	}
 	return t.Flush()
+}
+
+// countGaps counts the gaps of processes by their state.
+func countGaps(ps []linux.Status) map[string]uint64 {
+	n := map[string]uint64{}
+	for i := range ps {
+		for _, g := range ps[i].Gaps {
+			n[g.State]++
+		}
+	}
+	return n
 }
 
 func shorten(s string, n int) string {
@@ -105,6 +121,7 @@ func shorten(s string, n int) string {
 // printModuleStats prints the counts of a program that has run, as `ub run --stats` does.
 func printModuleStats(w io.Writer, g *attach.Status) error {
 	s := &g.Total
+	gaps := countGaps(slices.Concat(g.Processes, g.Ended))
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, r := range []struct {
 		name string
@@ -122,6 +139,8 @@ func printModuleStats(w io.Writer, g *attach.Status) error {
 		{"", s.EndSignal + s.EndRestart, "by signals"},
 		{"", s.EndWork, "because seccomp, ptrace, audit or tracing wants the next call"},
 		{"", s.EndNever, "at calls that are never bypassed"},
+		{"", s.EndGate, "before gaps that run natively: without gain, on trial, or compared"},
+		{"gaps", gaps["kept"], fmt.Sprintf("are bypassed since that saves time; %d on trial, %d rolled back", gaps["trial"], gaps["rolled back"]+gaps["retired"])},
 		{"blobs", s.Installs, fmt.Sprintf("pieces of code; %d refused, %d dropped since their source changed", s.Refused, s.Invalidated)},
 	} {
 		fmt.Fprintf(t, "%s\t%d\t%s\n", r.name, r.n, r.text)
