@@ -72,21 +72,25 @@ func (w *window) same(o *window) bool {
 	return true
 }
 
+// measures reports whether it is the controller's schedule that counts: not while the guard compares with and without bypass
+// as a whole.
+func (s *Session) measures() bool {
+	return s.controller != nil && (s.guard == nil || s.guard.state == guardWaits)
+}
+
 // control ends the window, if it is time, and begins the next one.
 func (s *Session) control() {
 	c, now := s.controller, s.now()
-	if c == nil {
+	switch {
+	case c == nil:
 		return
-	}
-	if s.guard != nil && s.guard.state != guardWaits {
-		// It compares with and without bypass as a whole.
+	case !s.measures():
 		if c.proc.Pairing() {
 			c.proc.Pause(c.clock(now))
 			s.begin(c.now())
 		}
 		return
-	}
-	if c.wait(now) > 0 {
+	case c.wait(now) > 0:
 		return
 	}
 	passes := c.passes[:0]

@@ -127,6 +127,9 @@ func TestControlLeavesTheGuardAlone(t *testing.T) {
 	if len(w.d.windows) != n {
 		t.Error("a window has begun")
 	}
+	if w.measures() {
+		t.Error("Run waits for a window to end that nobody ends")
+	}
 	w.guard.state = guardWaits
 	for range 60 {
 		w.turn(map[uint64]uint64{behind: 300}, map[uint64]uint64{behind: 100})

@@ -437,6 +437,27 @@ func TestDeviceLimits(t *testing.T) {
 		t.Fatal(err)
 	}
 	bad("too much code", unix.E2BIG, func(in *install) { in.code = make([]byte, version.MaxCode+1) })
+
+	begin := func(name string, want error, w window, room int) {
+		t.Helper()
+		if _, err := v.dev.Window(&w, make([]Passes, room)); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", name, err, want)
+		}
+	}
+	if _, err := d.Window(&window{}, nil); !errors.Is(err, unix.ENOTCONN) {
+		t.Errorf("a window before enrolment: %v", err)
+	}
+	gates := func(g ...abiGate) window { return window{gates: g} }
+	begin("a window", nil, gates(abiGate{rip: 1}, abiGate{rip: 2, gate: 2}), 10)
+	begin("no such floor", unix.EINVAL, window{floor: 4}, 0)
+	begin("times backwards", unix.EINVAL, window{clip: 2, longest: 1}, 0)
+	begin("gates not sorted", unix.EINVAL, gates(abiGate{rip: 2}, abiGate{rip: 1}), 0)
+	begin("a gap with two gates", unix.EINVAL, gates(abiGate{rip: 2}, abiGate{rip: 2, gate: 1}), 0)
+	begin("a gate that is none", unix.EINVAL, gates(abiGate{rip: 2, gate: gateKept}), 0)
+	begin("a gate in the kernel", unix.EINVAL, gates(abiGate{rip: 1 << 47}), 0)
+	begin("a reserved word", unix.EINVAL, gates(abiGate{rip: 2, reserved: 1}), 0)
+	begin("too many gates", unix.E2BIG, gates(make([]abiGate, version.MaxGates+1)...), 0)
+	begin("too much room", unix.E2BIG, gates(), int(version.MaxPasses)+1)
 }
 
 func second[T any](_ T, err error) error { return err }

@@ -140,7 +140,7 @@ func (s *Session) Run(ctx context.Context) error {
 		if s.guard != nil {
 			wait = min(wait, s.guard.wait(s.now())+time.Millisecond)
 		}
-		if s.controller != nil {
+		if s.measures() {
 			wait = min(wait, s.controller.wait(s.now()))
 		}
 		n, err := s.dev.Read(buf, wait)

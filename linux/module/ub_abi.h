@@ -226,8 +226,9 @@ struct ub_passes {
  * above its floor are bypassed if there is code, and all others run natively. Passes
  * can be timed, by the time stamp counter; then each syscall costs some more. Until
  * the first call, and with nothing but zeros, all are bypassed and none is timed.
- * Errors: -E2BIG: a limit of ub_version is exceeded. But for -EFAULT, when passes are
- * written, nothing has happened after one.
+ * Errors: -E2BIG: a limit of ub_version is exceeded; -EINVAL: gates that are not sorted,
+ * or UB_GATE_KEPT, or not of user addresses. But for -EFAULT, when passes are written,
+ * nothing has happened after one.
  */
 struct ub_window {
 	__u32 size;

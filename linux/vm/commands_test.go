@@ -2,11 +2,13 @@ package vm
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"ub/internal/attach"
+	"ub/linux"
 )
 
 // stats reads what the last `ub run --stats-json /run/stats.json` has left.
@@ -28,7 +30,7 @@ func TestCommands(t *testing.T) {
 		name, script string
 		want         []string // parts of the output, in this order
 	}{
-		{"check", "/t/ub check --for module; echo $?", []string{"SMAP", "module", "loaded, interface 1", "0\n"}},
+		{"check", "/t/ub check --for module; echo $?", []string{"SMAP", "module", fmt.Sprint("loaded, interface ", linux.ABIVersion), "0\n"}},
 		{"check without the module", "rmmod ub; /t/ub check --for module; echo $?; /t/ub attach $$; echo $?; insmod /ub.ko", []string{"What to do", "module:", "1\n", "not loaded", "125"}},
 		{"status of nothing", "/t/ub status; /t/ub status --json", []string{"module: loaded, on", "no process has bypass", `"attached": []`}},
 		{"attach, status, detach", `/t/beat 100000 & P=$!
