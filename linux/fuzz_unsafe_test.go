@@ -200,7 +200,7 @@ func (f *fuzzer) ioctl(fd int, request uintptr) bool {
 			*(*int32)(unsafe.Pointer(&arg[4])) = int32(f.pids[f.rng.IntN(len(f.pids))])
 		}
 		if request == iocWindow && f.rng.IntN(2) == 0 {
-			f.window(arg)
+			f.window(f.mem[at : (fuzzPages-1)*pageSize])
 		} else if f.rng.IntN(3) == 0 { // reserved words are 0, most of them
 			for i := 8; i < 64 && at+i < (fuzzPages-1)*pageSize; i++ {
 				arg[i] = 0
