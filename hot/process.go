@@ -268,26 +268,26 @@ func (p *Process) stir(now uint64) {
 // settle takes the differences of a pair.
 func (p *Process) settle(now uint64, growth Growth, changed func(uint64, *Gap)) (harm bool) {
 	var s settled
-	seen, news := false, false
+	seen, news := false, false // passes of a gap that is undecided
 	for _, rip := range p.sites() {
 		t := p.gaps[rip]
 		g := &t.gap
-		seen = seen || len(t.half[0]) > 0 && len(t.half[1]) > 0
+		seen = seen || s.waits(g) && len(t.half[0]) > 0 && len(t.half[1]) > 0
 		base, active := t.sides(p.c)
 		if base.n < p.c.MinSamples || active.n < p.c.MinSamples {
-			s.undecided = s.undecided || g.State == Trial && g.grows.Load() == 0
+			s.undecided = s.undecided || s.waits(g)
 			continue // goes on with the next pair
 		}
 		clear(t.half[0])
 		clear(t.half[1])
 		s.add(g, &base, &active, false)
-		news = news || g.State == Trial
+		news = news || s.waits(g)
 		s.kept = s.kept || g.State == Kept
 		if ev := g.pair(p.c, now, &base, &active, 0, growth, false); ev == Changed {
 			p.stirPause = 0
 			changed(rip, g)
 		}
-		s.undecided = s.undecided || g.State == Trial && g.grows.Load() == 0
+		s.undecided = s.undecided || s.waits(g)
 	}
 	p.plan(now, &s, seen, news)
 	if !s.kept || s.passes == 0 || !p.group.pair(p.c, now, s.saved/s.passes, s.base/s.passes) {
@@ -302,11 +302,14 @@ func (p *Process) settle(now uint64, growth Growth, changed func(uint64, *Gap)) 
 	return true
 }
 
+// waits reports whether a gap is on trial, and measured.
+func (s *settled) waits(g *Gap) bool { return g.State == Trial && g.grows.Load() == 0 }
+
 // plan says when the next pair comes, and how long it is: at once in a burst, soon while a gap is undecided, else later each
 // time, such that windows without bypass are a small part.
 func (p *Process) plan(now uint64, s *settled, seen, news bool) {
 	took := now - p.began
-	if !s.undecided || news {
+	if !seen || news {
 		p.length = p.c.PairMin
 	} else {
 		p.length = min(2*p.length, p.c.PairMax) // what is undecided is seldom gone through
@@ -318,13 +321,13 @@ func (p *Process) plan(now uint64, s *settled, seen, news bool) {
 		p.stirred, p.alarmed = now, true
 	}
 	switch {
-	case seen && p.burst > 0 && (s.undecided || p.alarmed):
+	case p.burst > 0 && (seen && s.undecided || p.alarmed && s.passes > 0):
 		p.burst--
 		p.next = now
 		return
 	case seen && s.undecided && p.hurried < maxHurried:
 		p.hurried++
-		p.next = now + 2*took
+		p.next = now + 8*took
 		return
 	}
 	p.burst, p.alarmed = 0, false

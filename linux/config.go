@@ -75,7 +75,7 @@ func DefaultConfig() Config {
 		MaxLossPercent: 50,
 		Controller:     true,
 		Grow:           50 * time.Millisecond,
-		GrowMax:        2 * time.Second,
+		GrowMax:        500 * time.Millisecond,
 		Guard:          true,
 	}
 }

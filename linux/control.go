@@ -101,7 +101,8 @@ func (s *Session) control() {
 		}
 	}
 	growth := hot.Stable
-	if len(s.queue) > 0 || now.Sub(c.grown) < time.Duration(c.policy.Grow) {
+	// What waits until it is paid for may wait for long: till then its gaps meet the same end each time.
+	if len(s.queue) > 0 && s.afford() || now.Sub(c.grown) < time.Duration(c.policy.Grow) {
 		growth = hot.Growing
 	}
 	harm := c.proc.Turn(c.clock(now), passes, growth, func(rip uint64, g *hot.Gap) {

@@ -189,3 +189,22 @@ func TestControlForgets(t *testing.T) {
 		t.Errorf("%+v", g)
 	}
 }
+
+// What is to be translated but is not paid for does not keep a gap from being measured: nginx had chains that all ended by a miss
+// for as long as translation waited.
+func TestControlDoesNotWaitForTheBudget(t *testing.T) {
+	w := measured(t)
+	w.config.TranslateFirst, w.config.TranslatePercent = 0, 1
+	w.policy = w.config.policy()
+	w.budget.Spend(uint64(time.Hour))
+	w.feed(w.miss(branch, callee, 100))
+	if len(w.queue) != 1 {
+		t.Fatalf("%d requests wait", len(w.queue))
+	}
+	for range 100 {
+		w.turn(map[uint64]uint64{behind: 300}, map[uint64]uint64{behind: 2000})
+	}
+	if g := w.controller.gaps()[0]; g.Setbacks == 0 {
+		t.Errorf("%+v", g)
+	}
+}

@@ -19,8 +19,10 @@
 #include <asm/barrier.h>
 #include <asm/fpu/api.h>
 #include <asm/fsgsbase.h>
+#include <asm/msr.h>
 #include <asm/processor.h>
 #include <asm/syscall.h>
+#include <asm/tsc.h>
 
 #include "ub.h"
 
@@ -116,6 +118,9 @@ static noinline unsigned long ub_end(struct ub_block *b, int why)
 {
 	struct ub_enrolment *e = b->e;
 	struct ub_pass pass = b->pass;
+	bool timed = b->last.rip &&
+		     (why == UB_END_GATE || why == UB_END_NO_ENTRY);
+	u64 began = timed ? rdtsc_ordered() : 0;
 
 	ub_sync(b);
 	b->n.ends[why]++;
@@ -125,6 +130,8 @@ static noinline unsigned long ub_end(struct ub_block *b, int why)
 	__this_cpu_write(ub_chain, NULL);
 	preempt_notifier_unregister(&b->pn);
 	preempt_enable();
+	if (unlikely(timed))
+		ub_pass_end_chain(b, began);
 	percpu_ref_put(&e->ref);
 	if (unlikely(pass.rip))
 		ub_pass_go_on(&pass);
@@ -346,6 +353,7 @@ unsigned long ub_begin(struct ub_block *b, struct ub_enrolment *e)
 {
 	struct pt_regs *regs = b->regs;
 
+	b->begin = rcu_access_pointer(e->window) ? rdtsc_ordered() : 0;
 	b->rsp = regs->sp;
 	b->r12 = regs->r12;
 	b->r13 = regs->r13;
@@ -374,6 +382,7 @@ unsigned long ub_begin(struct ub_block *b, struct ub_enrolment *e)
 	b->told_entries = 0;
 	b->told_chained = 0;
 	b->pass.rip = 0;
+	b->last.rip = 0;
 	b->flags = regs->flags & ~(u64)(UB_FLAGS | UB_FLAG_RF);
 	b->exact = true;
 	b->plain = ub_plain(b);
@@ -387,6 +396,8 @@ unsigned long ub_begin(struct ub_block *b, struct ub_enrolment *e)
 	__this_cpu_write(ub_chain, b);
 	ub_fuel_start();
 	preempt_enable();
+	if (unlikely(b->begin))
+		b->begin = rdtsc_ordered() - b->begin;
 
 	regs->ax = static_call(ub_syscall)(regs, regs->orig_ax);
 	/* The contract has it below 2^47; a program can set it to anything. */

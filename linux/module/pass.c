@@ -99,30 +99,48 @@ bool ub_closed(struct ub_enrolment *e, u64 rip, u64 *timed)
 	return closed;
 }
 
+/*
+ * The sum that a pass belongs to, a new one if there is none; NULL if its window has
+ * ended, or there is no place. Under e->pass_lock.
+ */
+static struct ub_passes *ub_sum(struct ub_enrolment *e,
+				const struct ub_pass *p, u64 end, u32 nr)
+{
+	struct ub_passes *s;
+	u32 how = p->exit != UB_PASS_NATIVE;
+	int i;
+
+	if (p->window != e->summed || !e->sums)
+		return NULL;
+	s = &e->sums[hash_64(p->rip + 5 * end, UB_SUM_BITS) * UB_SUM_WAYS];
+	for (i = 0; i < UB_SUM_WAYS; i++, s++) {
+		if (!s->count) {
+			s->rip = p->rip;
+			s->end = end;
+			s->nr = nr;
+			s->how = how;
+			return s;
+		}
+		if (s->rip == p->rip && s->end == end && s->nr == nr &&
+		    s->how == how)
+			return s;
+	}
+	e->passes_lost++;
+	return NULL;
+}
+
 /* Adds a pass that has ended to the sums, if its window has not. */
 static void ub_pass_add(struct ub_enrolment *e, const struct ub_pass *p,
 			u64 end, u32 nr, u64 now)
 {
 	u64 took = now - p->began;
-	struct ub_passes *set, *s;
-	u32 how = p->exit != UB_PASS_NATIVE;
-	int i;
+	struct ub_passes *s;
 
 	/* As in ub_event(): a pass that is lost now and then makes no difference. */
 	if (!spin_trylock(&e->pass_lock))
 		return;
-	if (p->window != e->summed || !e->sums)
-		goto out;
-	set = &e->sums[hash_64(p->rip + 5 * end, UB_SUM_BITS) * UB_SUM_WAYS];
-	for (i = 0; i < UB_SUM_WAYS; i++) {
-		s = &set[i];
-		if (s->count && (s->rip != p->rip || s->end != end ||
-				 s->nr != nr || s->how != how))
-			continue;
-		s->rip = p->rip;
-		s->end = end;
-		s->nr = nr;
-		s->how = how;
+	s = ub_sum(e, p, end, nr);
+	if (s) {
 		s->count++;
 		s->misses += p->exit == UB_PASS_MISS;
 		s->stops += p->exit == UB_PASS_STOP;
@@ -131,10 +149,27 @@ static void ub_pass_add(struct ub_enrolment *e, const struct ub_pass *p,
 			s->tails++;
 			s->excess += min(took, e->longest) - e->clip;
 		}
-		goto out;
 	}
-	e->passes_lost++;
-out:
+	spin_unlock(&e->pass_lock);
+}
+
+/**
+ * ub_pass_end_chain() - a chain ends in front of a gap that runs natively
+ * @b: the block
+ * @began: when it began to end
+ *
+ * What that takes is the last bypassed gap's, since it would not be without.
+ */
+void ub_pass_end_chain(struct ub_block *b, u64 began)
+{
+	struct ub_enrolment *e = b->e;
+	struct ub_passes *s;
+
+	if (!spin_trylock(&e->pass_lock))
+		return;
+	s = ub_sum(e, &b->last, b->last_end, b->last_nr);
+	if (s && s->count)
+		s->sum += min(rdtsc_ordered() - began, e->clip);
 	spin_unlock(&e->pass_lock);
 }
 
@@ -151,7 +186,9 @@ void ub_pass_begin(struct ub_block *b, bool bypassed)
 		return;
 	b->pass.rip = b->regs->ip;
 	b->pass.exit = bypassed ? UB_PASS_SYSCALL : UB_PASS_NATIVE;
-	b->pass.began = rdtsc_ordered();
+	/* Of a chain's first gap the beginning of the chain is a part. */
+	b->pass.began = rdtsc_ordered() - b->begin;
+	b->begin = 0;
 }
 
 /**
@@ -168,7 +205,10 @@ void ub_pass_left(struct ub_block *b, unsigned int why)
 		/* One that ends the chain has not saved a crossing. */
 		if (!ub_chainable(b->regs->ax))
 			b->pass.exit = UB_PASS_STOP;
-		ub_pass_add(b->e, &b->pass, b->regs->ip, b->regs->ax, now);
+		b->last = b->pass;
+		b->last_end = b->regs->ip;
+		b->last_nr = b->regs->ax;
+		ub_pass_add(b->e, &b->last, b->last_end, b->last_nr, now);
 		b->pass.rip = 0;
 		break;
 	case UB_EXIT_MISS:

@@ -144,7 +144,10 @@ struct ub_block {
 	u64 told_entries;	/* parts of entries and chained that are */
 	u32 told_chained;
 	bool closed;		/* the last look-up found a gap that runs natively */
-	struct ub_pass pass;
+	struct ub_pass pass, last;	/* @last: of this window, ended */
+	u64 last_end;
+	u32 last_nr;
+	u64 begin;		/* what the chain's beginning took, in ticks */
 	struct preempt_notifier pn;
 	struct list_head link;	/* e->preempted */
 };
@@ -349,6 +352,7 @@ int ub_event_take(struct ub_enrolment *e, struct ub_event *out, int max);
 bool ub_closed(struct ub_enrolment *e, u64 rip, u64 *timed);
 void ub_pass_begin(struct ub_block *b, bool bypassed);
 void ub_pass_left(struct ub_block *b, unsigned int why);
+void ub_pass_end_chain(struct ub_block *b, u64 began);
 void ub_pass_go_on(const struct ub_pass *pass);
 void ub_pass_arrive(struct ub_enrolment *e, const struct pt_regs *regs);
 int ub_window(struct ub_enrolment *e, struct ub_window *a);
