@@ -151,7 +151,8 @@ func (f *flipper) check(w *window, passes []Passes) {
 			f.t.Errorf("gate %d, floor %d: %+v", gate, w.floor, p)
 		}
 		if p.Count == 0 || p.Misses+p.Stops > p.Count || p.Tails > p.Count || p.How == 0 && p.Misses+p.Stops != 0 ||
-			p.Sum == 0 || p.Sum > uint64(p.Count)*w.clip || p.Excess > uint64(p.Tails)*(w.longest-w.clip) {
+			p.Sum == 0 || p.Sum > 2*uint64(p.Count)*w.clip || // with the ends of chains
+			p.Excess > uint64(p.Tails)*(w.longest-w.clip) {
 			f.t.Errorf("clip %d, longest %d: %+v", w.clip, w.longest, p)
 		}
 	}

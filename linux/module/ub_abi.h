@@ -217,7 +217,7 @@ struct ub_passes {
 	__u32 misses;		/* that left translated code for want of an entry */
 	__u32 stops;		/* that left it for another reason */
 	__u32 tails;		/* that took longer than clip */
-	__u64 sum;		/* of what they took in ticks, each at most clip */
+	__u64 sum;		/* of what they took in ticks, each at most clip; and ends of chains */
 	__u64 excess;		/* of what the tails took beyond it, up to longest */
 };
 
