@@ -14,7 +14,7 @@ type exit struct {
 	rip    uint64   // the instruction that leaves
 	dirty  []RegLoc // to be written back on the way
 
-	wild    bool  // RCX is in regSaveRCX, all slots are current
+	wild    bool  // RCX is in regSaveRCX
 	undoRSP int32 // and this is to be added to the program's RSP
 }
 
@@ -261,12 +261,15 @@ const canonicalBits = 47
 
 // checkTarget leaves with stop, for the processor to fault, if the address in R13 is not canonical. The instruction has
 // had no effect yet.
-func (t *translator) checkTarget() {
+func (t *translator) checkTarget() { t.stopUnless(regTarget, canonicalBits) }
+
+// stopUnless leaves the current instruction, which has had no effect yet, to the processor unless native register n is below 2^max.
+func (t *translator) stopUnless(n, max uint8) {
 	const rcx = uint8(x86.RCX)
 	save, bits := t.alloc(), t.alloc()
 	t.e.mov(save, rcx)
-	t.e.movImm(bits, canonicalBits)
-	t.e.shrx(rcx, regTarget, bits)
+	t.e.movImm(bits, uint64(max))
+	t.e.shrx(rcx, n, bits)
 	ok := t.e.newLabel()
 	t.e.jrcxz(ok)
 	t.e.mov(rcx, save)
@@ -325,6 +328,7 @@ func (t *translator) indirect() {
 	if len(targets) > 0 || !checked {
 		t.e.mov(rcx, regSaveRCX)
 	}
+	t.writeBackFor(t.c.dirtyLocs())
 	t.e.leaHere(regFrom)
 	t.e.jmpSym(target.SymDispatch)
 	t.c.unpin()
@@ -392,7 +396,7 @@ func (t *translator) settleRSP() {
 // wildTarget returns the label of the cold exit for a jump or return to a non-canonical address: what the instruction
 // has done by then is taken back.
 func (t *translator) wildTarget() x86.Label {
-	x := exit{label: t.e.newLabel(), sym: target.SymStop, target: t.in.Addr, rip: t.in.Addr, wild: true}
+	x := exit{label: t.e.newLabel(), sym: target.SymStop, target: t.in.Addr, rip: t.in.Addr, wild: true, dirty: t.c.dirtyLocs()}
 	if t.in.Flow == x86.FlowRet {
 		x.undoRSP = -retSize(t.in)
 	}

@@ -163,8 +163,8 @@ func (t *translator) writeBack(v x86.Reg) {
 		if src = t.spare(); src != 0 {
 			t.e.lea(src, l.n, 0, 0, l.delta)
 		} else {
-			t.advance(l.n, l.delta)
 			src = l.n
+			t.advance(src, l.delta)
 		}
 	}
 	t.e.store(slotOf(v), src)
@@ -182,12 +182,17 @@ func (t *translator) spare() uint8 {
 	return 0
 }
 
-// advance adds d to n itself. It is a plain value from then on: only what pdep made, unchanged, is used as an address.
+// advance adds d to n itself. It is a plain value from then on, unless what is known of it as an address reaches that far.
 func (t *translator) advance(n uint8, d int32) {
-	if t.c.at(n).pin {
+	r := t.c.at(n)
+	if r.pin {
 		panic("BUG: a register that the instruction addresses with would change")
 	}
 	t.e.lea(n, n, 0, 0, d)
+	if b := r.bounds.at(d); r.sane && b.known() && !r.konst && !r.fs {
+		t.moved(n, d)
+		return
+	}
 	for g := range t.c.san {
 		if t.c.san[g].n == n {
 			t.c.san[g] = loc{}
@@ -201,9 +206,12 @@ func (t *translator) advance(n uint8, d int32) {
 }
 
 // flush makes all slots current.
-func (t *translator) flush() {
+func (t *translator) flush() { t.flushBut(0) }
+
+// flushBut makes the slots current but those of the registers in kept.
+func (t *translator) flushBut(kept x86.RegSet) {
 	for _, v := range t.k.virtuals {
-		if t.c.dirty&(1<<v) != 0 {
+		if t.c.dirty&^kept&(1<<v) != 0 {
 			t.writeBack(v)
 		}
 	}

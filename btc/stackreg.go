@@ -7,14 +7,14 @@ import (
 )
 
 // The stack pointer is what code uses most, and what ways that meet would seldom have in the same place if left to chance.
-// So there is a convention: whenever control gets to the label of a block that will soon use the stack, stackReg holds the
-// sanitized RSP. All ways to the block see to that; the rest of what they have is met as it is (join.go).
+// So there is a convention: whenever control gets to the label of a block that will soon use the stack, stackReg holds RSP, which is a
+// sanitized address, and RSP's slot may be out of date. All ways to the block see to that; the rest of what they have is met as it is (join.go).
 
 // stackReg is the one that indirect branches leave alone.
 const stackReg = 12
 
-// stackBound is how far stackReg may be, at a label, from an address that was sanitized or accessed.
-const stackBound = 1 << 16
+// stackBound is how far stackReg may be, at a label, from an address that was sanitized or accessed. RET moves it by up to 64 KiB.
+const stackBound = 1<<16 + 1<<12
 
 // stackHorizon is how many instructions ahead a use of the stack is worth a register, in at most stackBlocks blocks.
 const (
@@ -66,7 +66,13 @@ func (k *rules) nearStack(b bounds) bool {
 // stackReady reports whether stackReg is as the convention wants it.
 func (t *translator) stackReady() bool {
 	r := t.c.at(stackReg)
-	return t.c.san[x86.RSP] == loc{n: stackReg} && r.sane && t.k.nearStack(r.bounds)
+	at := loc{n: stackReg}
+	return t.c.san[x86.RSP] == at && t.c.val[x86.RSP] == at && r.sane && r.proven && t.k.nearStack(r.bounds)
+}
+
+// keepsStack reports whether RSP's slot may be out of date on the way to b.
+func (t *translator) keepsStack(b *path.Block) bool {
+	return t.wantsStack(b) && (!t.jumpsBackward(b) || t.joins[b.Index].state.dirty&(1<<x86.RSP) != 0)
 }
 
 // demandStack adds the convention to the state at a label.
@@ -74,18 +80,18 @@ func (t *translator) demandStack(s *cache) {
 	if s.san[x86.RSP] != (loc{n: stackReg}) || !s.at(stackReg).sane {
 		s.drop(stackReg)
 		s.san[x86.RSP] = loc{n: stackReg}
-		s.val[x86.RSP] = loc{}
-		s.at(stackReg).sane = true
 	}
+	s.val[x86.RSP] = loc{n: stackReg}
 	r := s.at(stackReg)
+	r.sane, r.proven = true, true
 	r.bounds = bounds{lo: t.k.stackLow(), hi: stackBound}
 	if t.k.touches {
 		r.bounds = bounds{lost: true, also: true, tlo: t.k.stackLow(), thi: stackBound}
 	}
 }
 
-// settleStack establishes the convention. done says that the current instruction has had its effect, so nothing may fault
-// any more: RSP is then near what has just been accessed, and its tag need not be checked.
+// settleStack establishes the convention. done says that the current instruction has had its effect, so it cannot be left to the
+// processor any more: it was one that has just used the stack, so RSP is known then.
 func (t *translator) settleStack(done bool) {
 	if t.stackReady() {
 		return
@@ -104,24 +110,23 @@ func (t *translator) settleStack(done bool) {
 		}
 	}()
 	l := c.saneOf(x86.RSP)
-	if l.ok() {
-		if !t.k.nearStack(c.at(l.n).bounds.at(l.delta)) {
-			l = loc{} // too far from what is known
-		}
+	if l.ok() && (!c.at(l.n).proven || !t.k.nearStack(c.at(l.n).bounds.at(l.delta))) {
+		l = loc{} // too far from what is known
 	}
 	switch {
+	case !l.ok() && done:
+		panic("BUG: a call or return has not used the stack")
 	case !l.ok():
-		t.sanitizeStack(hold, done)
-	case l.n == stackReg && l.delta == 0:
-		c.san[x86.RSP] = l
+		t.sanitizeStack(hold)
 	case l.n == stackReg:
-		t.e.lea(stackReg, stackReg, 0, 0, l.delta)
-		t.moved(stackReg, l.delta)
-		c.san[x86.RSP] = loc{n: stackReg}
+		if l.delta != 0 {
+			t.e.lea(stackReg, stackReg, 0, 0, l.delta)
+			t.moved(stackReg, l.delta)
+		}
+		c.san[x86.RSP], c.val[x86.RSP] = loc{n: stackReg}, loc{n: stackReg}
 	default:
 		hold(l.n)
 		dirty := c.dirty & (1 << x86.RSP)
-		val := c.valueOf(x86.RSP)
 		t.evict(stackReg)
 		if l.delta == 0 {
 			t.e.mov(stackReg, l.n)
@@ -129,17 +134,15 @@ func (t *translator) settleStack(done bool) {
 			t.e.lea(stackReg, l.n, 0, 0, l.delta)
 		}
 		from := c.at(l.n)
-		*c.at(stackReg) = resReg{sane: true, proven: from.proven, bounds: from.bounds.at(l.delta)}
-		c.san[x86.RSP] = loc{n: stackReg}
-		if val == l {
-			c.val[x86.RSP] = loc{n: stackReg}
-			c.dirty |= dirty
-		}
+		*c.at(stackReg) = resReg{sane: true, proven: true, bounds: from.bounds.at(l.delta)}
+		c.san[x86.RSP], c.val[x86.RSP] = loc{n: stackReg}, loc{n: stackReg}
+		c.dirty |= dirty
 	}
 }
 
-// sanitizeStack is settleStack when no register has the sanitized RSP.
-func (t *translator) sanitizeStack(hold func(uint8), done bool) {
+// sanitizeStack is settleStack when no register is known to have the sanitized RSP. Unless that is RSP itself, the current
+// instruction is left to the processor.
+func (t *translator) sanitizeStack(hold func(uint8)) {
 	c := &t.c
 	if c.dirty&(1<<x86.RSP) != 0 {
 		t.writeBack(x86.RSP)
@@ -147,12 +150,10 @@ func (t *translator) sanitizeStack(hold func(uint8), done bool) {
 	t.evict(stackReg)
 	hold(stackReg)
 	t.e.load(stackReg, slotOf(x86.RSP))
-	if !done && !t.tagless(t.c.narrow[x86.RSP]) {
-		t.checkTag(stackReg)
-	}
+	t.stopUnless(stackReg, t.k.addrBits)
 	t.e.pdep(stackReg, stackReg, target.SlotAddrMask)
-	*c.at(stackReg) = resReg{sane: true, pin: c.at(stackReg).pin}
-	c.san[x86.RSP] = loc{n: stackReg}
+	*c.at(stackReg) = resReg{sane: true, proven: true, pin: c.at(stackReg).pin}
+	c.san[x86.RSP], c.val[x86.RSP] = loc{n: stackReg}, loc{n: stackReg}
 }
 
 // stepStack translates an addition of a constant to RSP, when stackReg stands for it alone, in place: it stays the sanitized
@@ -183,7 +184,7 @@ func (t *translator) stepStack(step int32) bool {
 	return true
 }
 
-// flushFor makes all slots current and establishes the convention, before control goes to one of the blocks.
+// flushFor makes the slots current and establishes the convention, before control goes to one of the blocks.
 func (t *translator) flushFor(blocks ...*path.Block) {
 	settle := func() {
 		for _, b := range blocks {
@@ -191,8 +192,24 @@ func (t *translator) flushFor(blocks ...*path.Block) {
 		}
 	}
 	settle() // first, so that what is written back is RSP as it is in stackReg
-	t.flush()
+	t.flushBut(t.keptFor(blocks...))
 	settle() // again, since to write back what was at a distance from stackReg may have moved that
+}
+
+// keptFor returns the virtual registers whose slots may be out of date on the ways to all of the blocks. Where there is no block,
+// the way out writes back what must be.
+func (t *translator) keptFor(blocks ...*path.Block) x86.RegSet {
+	var kept x86.RegSet
+	for _, b := range blocks {
+		switch {
+		case b == nil:
+		case !t.keepsStack(b):
+			return 0
+		default:
+			kept = 1 << x86.RSP
+		}
+	}
+	return kept
 }
 
 // settleFor is settleStack before control goes to b from the current instruction, or from behind it.

@@ -314,7 +314,7 @@ func (t *translator) flushEarly() {
 	if t.wantsStack(to) && t.c.saneOf(x86.RSP).ok() {
 		t.settleStack(false)
 	}
-	t.flush()
+	t.flushBut(t.keptFor(to))
 	if t.jumpsBackward(to) && t.in.Writes == 0 {
 		t.shift(&t.joins[to.Index].state)
 	}
