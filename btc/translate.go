@@ -65,11 +65,14 @@ type translator struct {
 	polls  []bool // backward jumps lead there
 	loops  []bool // from the end of a small loop, and not just because of the layout
 	stacks []bool // where the convention about stackReg applies, by block index
-	labels []x86.Label
-	gaps   []int  // by place in order
-	joins  []join // by block index, kept from round to round
+
+	stackless []int // the place of the head of the loop without stack that a block is in, or -1; by block index
+	labels    []x86.Label
+	gaps      []int  // by place in order
+	joins     []join // by block index, kept from round to round
 
 	narrowLabels bool // something may be known of the size of registers at labels
+	mayCrowd     bool // loops may still give up stackReg
 
 	// Of the current round, by block index where not said otherwise.
 	exits     []exit
@@ -114,6 +117,7 @@ func Translate(p *path.Path, o Options) (*Blob, error) {
 	t.findStackBlocks()
 	t.findGaps()
 	for round := 1; ; round++ {
+		t.mayCrowd = round < maxRounds/2
 		blob, err := t.round()
 		if err != nil {
 			return nil, err
