@@ -100,7 +100,7 @@ func (t *translator) crowdOut() {
 	}
 	for i := loop; i < len(t.order) && t.stackless[t.order[i].Index] == loop; i++ {
 		if b := t.order[i].Index; t.stacks[b] {
-			t.stacks[b], t.unsettled = false, true
+			t.stacks[b], t.unsettled, t.crowded = false, true, true
 		}
 	}
 }

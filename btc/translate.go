@@ -75,6 +75,7 @@ type translator struct {
 
 	narrowLabels bool // something may be known of the size of registers at labels
 	mayCrowd     bool // loops may still give up stackReg
+	crowded      bool // some has, in this round
 
 	// Of the current round, by block index where not said otherwise.
 	exits     []exit
@@ -127,6 +128,9 @@ func Translate(p *path.Path, o Options) (*Blob, error) {
 		if !t.unsettled && !(round == 1 && t.loopsWantMore()) && !(t.vain && round < maxRounds-1) {
 			return blob, nil
 		}
+		if t.crowded {
+			t.forgetLimits()
+		}
 		t.narrowLabels = round < maxRounds-2
 		if round == maxRounds {
 			t.o.NoJoins = true
@@ -142,7 +146,7 @@ func (t *translator) round() (*Blob, error) {
 	t.e = emitter{k: t.k}
 	t.e.init(t.p.NumInsts())
 	t.c.reset()
-	t.keep, t.unsettled, t.vain = false, false, false
+	t.keep, t.unsettled, t.vain, t.crowded = false, false, false, false
 	t.exits, t.cold = t.exits[:0], t.cold[:0]
 	t.stops = make(map[uint64]bool)
 	t.incoming = make([]*cache, n)
