@@ -92,7 +92,7 @@ func (s *server) test(t *testing.T, m *machine, prepare string) {
 	var got *guest.Result
 	var st *attach.Status
 	for try := 1; ; try++ { // as for programs
-		got = m.run(t, script(guestPrograms+"/ub run --kernel=linux --tune guard=0 --tune min-rate=50 --tune hot-count=16 --stats-json /run/stats.json --"), limit)
+		got = m.run(t, script(guestPrograms+"/ub run --kernel=linux --tune guard=0 --tune controller=0 --tune min-rate=50 --tune hot-count=16 --stats-json /run/stats.json --"), limit)
 		st = m.stats(t)
 		t.Logf("%v, with bypass %v: %s", want.Took.Round(time.Millisecond), got.Took.Round(time.Millisecond), summary(st))
 		compare(t, outcome{normal(want.Output), want.Status, 0}, outcome{normal(got.Output), got.Status, 0})
