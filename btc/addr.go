@@ -94,7 +94,7 @@ func (t *translator) off(g x86.Reg, disp int32) memRef {
 	if o.n >= firstReserved {
 		t.release(o.n)
 	}
-	n = t.sanitizeIn(n, t.c.narrow[g])
+	t.sanitize(n, n, t.c.narrow[g])
 	t.c.at(n).sane = true
 	t.c.san[g] = loc{n: n}
 	return memRef{n, disp}
@@ -115,23 +115,22 @@ func (t *translator) sanitized(g x86.Reg) loc {
 	case !l.ok():
 		n = t.allocFor(g)
 		t.e.load(n, slotOf(g))
-		n = t.sanitizeIn(n, t.c.narrow[g])
+		t.sanitize(n, n, t.c.narrow[g])
 	default:
 		t.c.hold(l.n)
 		if vals, _ := t.c.sharers(l.n); vals == 1<<g && l.delta == 0 && t.c.dirty&(1<<g) == 0 {
 			// The slot has the value should this fault, so the register need not keep it.
-			t.c.drop(l.n)
-			t.c.hold(l.n)
-			n = t.sanitizeIn(l.n, t.c.narrow[g])
+			n = l.n
+			t.sanitizeKept(n, n, g)
 			break
 		}
 		n = t.allocFor(g)
+		src := l.n
 		if l.delta != 0 {
 			t.e.lea(n, l.n, 0, 0, l.delta)
-			n = t.sanitizeIn(n, t.c.narrow[g])
-		} else {
-			t.sanitize(n, l.n, t.c.narrow[g])
+			src = n
 		}
+		t.sanitize(n, src, t.c.narrow[g])
 		t.release(l.n)
 	}
 	t.c.at(n).sane = true
@@ -139,41 +138,27 @@ func (t *translator) sanitized(g x86.Reg) loc {
 	return t.c.san[g]
 }
 
-// Where there is a register for it, the tag is looked at behind PDEP, not in front of it: processors execute PDEP and PEXT in the same
-// place, the older one first, and the program waits for the address only.
-
-// sanitize makes dst, which is allocated for it, the sanitized value of native register src, another one, which is of the narrowness
-// n; it faults if that has tag bits.
+// sanitize makes dst, which is allocated for it, the sanitized value of native register src, which is of the narrowness n; it
+// faults first if that has tag bits.
 func (t *translator) sanitize(dst, src, n uint8) {
-	check := !t.tagless(n)
-	tmp := t.spare()
-	if check && tmp == 0 {
+	switch {
+	case t.tagless(n):
+	case dst != src:
 		t.checkTagWith(dst, src)
+	default:
+		t.checkTag(src)
 	}
 	t.e.pdep(dst, src, target.SlotAddrMask)
-	if check && tmp != 0 {
-		t.checkTagWith(tmp, src)
-	}
 }
 
-// sanitizeIn sanitizes the address in register n, which is pinned and holds nothing else, and returns the pinned register in which
-// the sanitized one is; n need not be that.
-func (t *translator) sanitizeIn(n, narrow uint8) uint8 {
-	if t.tagless(narrow) || t.o.NoTagCheck {
-		t.e.pdep(n, n, target.SlotAddrMask)
-		return n
+// sanitizeKept is sanitize for a register that holds the value of g until then.
+func (t *translator) sanitizeKept(dst, src uint8, g x86.Reg) {
+	if !t.tagless(t.c.narrow[g]) {
+		t.checkTag(src)
 	}
-	m := t.spare()
-	if m == 0 {
-		t.checkTag(n)
-		t.e.pdep(n, n, target.SlotAddrMask)
-		return n
-	}
-	t.c.hold(m)
-	t.e.pdep(m, n, target.SlotAddrMask)
-	t.checkTagWith(n, n)
-	t.release(n)
-	return m
+	t.c.drop(src)
+	t.c.hold(src)
+	t.e.pdep(dst, src, target.SlotAddrMask)
 }
 
 // checkTag faults if any of the address bits of src that pdep drops is set. It needs a register for a moment.
@@ -254,7 +239,7 @@ func (t *translator) expression(m *x86.Mem) memRef {
 	default:
 		n = t.compute(m)
 	}
-	n = t.sanitizeIn(n, t.ofAddress(m))
+	t.sanitize(n, n, t.ofAddress(m))
 	r := t.c.at(n)
 	r.sane, r.hasEA, r.expr, r.disp = true, true, key, m.Disp
 	return memRef{n, 0}

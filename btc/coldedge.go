@@ -72,9 +72,6 @@ func (t *translator) worthWay(b, other *path.Block) bool {
 	}
 	if t.keepsDirty(other) {
 		for _, d := range t.c.dirtyLocs() {
-			if t.keptFor(b)&(1<<d.Virtual) != 0 {
-				continue
-			}
 			if saved++; d.Delta != 0 {
 				saved++
 			}

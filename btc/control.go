@@ -1,8 +1,6 @@
 package btc
 
 import (
-	"slices"
-
 	"ub/path"
 	"ub/target"
 	"ub/x86"
@@ -16,7 +14,7 @@ type exit struct {
 	rip    uint64   // the instruction that leaves
 	dirty  []RegLoc // to be written back on the way
 
-	wild    bool  // RCX is in regSaveRCX
+	wild    bool  // RCX is in regSaveRCX, all slots are current
 	undoRSP int32 // and this is to be added to the program's RSP
 }
 
@@ -263,15 +261,12 @@ const canonicalBits = 47
 
 // checkTarget leaves with stop, for the processor to fault, if the address in R13 is not canonical. The instruction has
 // had no effect yet.
-func (t *translator) checkTarget() { t.stopUnless(regTarget, canonicalBits) }
-
-// stopUnless leaves the current instruction, which has had no effect yet, to the processor unless native register n is below 2^max.
-func (t *translator) stopUnless(n, max uint8) {
+func (t *translator) checkTarget() {
 	const rcx = uint8(x86.RCX)
 	save, bits := t.alloc(), t.alloc()
 	t.e.mov(save, rcx)
-	t.e.movImm(bits, uint64(max))
-	t.e.shrx(rcx, n, bits)
+	t.e.movImm(bits, canonicalBits)
+	t.e.shrx(rcx, regTarget, bits)
 	ok := t.e.newLabel()
 	t.e.jrcxz(ok)
 	t.e.mov(rcx, save)
@@ -305,41 +300,9 @@ func (t *translator) indirect() {
 		t.e.mov(regSaveRCX, rcx)
 	}
 	hits := make([]x86.Label, len(targets))
-	for i := range hits {
-		hits[i] = t.e.newLabel()
-	}
-	here := t.c
-	after := here // where a target is reached: the registers that the comparisons use hold nothing more
-	after.unpin()
-	after.drop(regTarget)
-	after.drop(regSaveRCX)
-	if slices.ContainsFunc(targets, func(addr uint64) bool { return !fits32(-int64(addr)) }) {
-		after.drop(regFrom)
-	}
-	// arrive is the way from a hit to the blocks: all but the next one, which comes last, to be run into.
-	arrive := func(from, to int) {
-		last := -1
-		for i := from; i < to; i++ {
-			if blocks[i] == t.next && to == len(targets) {
-				last = i
-				continue
-			}
-			t.arrive(hits[i], &after, blocks[i], len(targets) <= 2)
-			t.e.jmp(t.labels[blocks[i].Index])
-		}
-		if last >= 0 {
-			t.arrive(hits[last], &after, t.next, len(targets) <= 2)
-		}
-	}
 	var loaded uint64 // what R14 holds the negative of
 	for i, addr := range targets {
-		if i == hitsInReach {
-			more := t.e.newLabel()
-			t.e.jmp(more)
-			arrive(0, i)
-			t.e.bind(more)
-			t.c = here
-		}
+		hits[i] = t.e.newLabel()
 		if d := -int64(addr); fits32(d) {
 			t.e.lea(rcx, regTarget, 0, 0, int32(d))
 		} else {
@@ -362,27 +325,35 @@ func (t *translator) indirect() {
 	if len(targets) > 0 || !checked {
 		t.e.mov(rcx, regSaveRCX)
 	}
-	t.writeBackFor(t.c.dirtyLocs())
 	t.e.leaHere(regFrom)
 	t.e.jmpSym(target.SymDispatch)
-	if len(targets) > hitsInReach {
-		arrive(hitsInReach, len(targets))
-	} else {
-		arrive(0, len(targets))
+	t.c.unpin()
+	t.c.drop(regTarget)
+	t.c.drop(regSaveRCX)
+	if loaded != 0 {
+		t.c.drop(regFrom)
 	}
-	t.c = after
-}
-
-// hitsInReach is how many targets are compared with before the ways to them follow, so that JRCXZ reaches these.
-const hitsInReach = 4
-
-// arrive is the way from a comparison that has found its target, b, with the register cache as it is then. Many hits leave no room
-// for conforming within reach of the first JRCXZ.
-func (t *translator) arrive(hit x86.Label, state *cache, b *path.Block, conform bool) {
-	t.e.bind(hit)
-	t.e.mov(uint8(x86.RCX), regSaveRCX)
-	t.c = *state
-	t.edge(b, conform)
+	state := t.c
+	arrive := func(i int, b *path.Block) {
+		t.e.bind(hits[i])
+		t.e.mov(rcx, regSaveRCX)
+		t.c = state
+		// Many hits leave no room for more within reach of the first JRCXZ.
+		t.edge(b, len(targets) <= 2)
+	}
+	last := -1 // the hit that falls into the next block comes last
+	for i, addr := range targets {
+		b := t.p.BlockAt(addr)
+		if b == t.next {
+			last = i
+			continue
+		}
+		arrive(i, b)
+		t.e.jmp(t.labels[b.Index])
+	}
+	if last >= 0 {
+		arrive(last, t.next)
+	}
 }
 
 // settleRSP makes R12, which the comparisons leave alone, the program's RSP, if that is in a register.
@@ -421,7 +392,7 @@ func (t *translator) settleRSP() {
 // wildTarget returns the label of the cold exit for a jump or return to a non-canonical address: what the instruction
 // has done by then is taken back.
 func (t *translator) wildTarget() x86.Label {
-	x := exit{label: t.e.newLabel(), sym: target.SymStop, target: t.in.Addr, rip: t.in.Addr, wild: true, dirty: t.c.dirtyLocs()}
+	x := exit{label: t.e.newLabel(), sym: target.SymStop, target: t.in.Addr, rip: t.in.Addr, wild: true}
 	if t.in.Flow == x86.FlowRet {
 		x.undoRSP = -retSize(t.in)
 	}

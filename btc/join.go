@@ -31,14 +31,6 @@ type join struct {
 	state       cache // of the last round
 }
 
-// forgetLimits forgets what has been found about joins while less registers were free, but for what loops come round with.
-func (t *translator) forgetLimits() {
-	for i := range t.joins {
-		j := &t.joins[i]
-		*j = join{narrow: j.narrow, back: j.back, hasBack: j.hasBack}
-	}
-}
-
 // clean is c without what is only of use during an instruction, for comparing.
 func (c *cache) clean() cache {
 	out := *c
@@ -206,9 +198,6 @@ func (t *translator) joinState(b *path.Block) cache {
 			s.keepOnly(numReserved - 1)
 		}
 		s = s.clean()
-		if stack {
-			s.dirty = 1 << x86.RSP
-		}
 	}
 	if b.Entry && s != t.stubs[b.Index] {
 		t.unsettled = true // the stub established something else
@@ -221,7 +210,7 @@ func (t *translator) joinState(b *path.Block) cache {
 // edge notes that control goes from here to the label of b; no virtual register is dirty. For a backward edge, conform
 // says whether registers may be rearranged first.
 func (t *translator) edge(b *path.Block, conform bool) {
-	if t.c.dirty&^t.keptFor(b) != 0 {
+	if t.c.dirty != 0 {
 		panic("BUG: a jump with values that are not in their slots")
 	}
 	if t.wantsStack(b) && !t.stackReady() {
@@ -413,14 +402,10 @@ func (t *translator) stub(b *path.Block) x86.Label {
 	if t.k.kernel == target.Linux {
 		t.e.endbr()
 	}
-	if s.dirty != 0 {
-		t.stubStack(b)
-	}
 	for _, n := range allocOrder {
 		switch {
 		case s.at(n).fs:
 			t.e.load(n, target.SlotFSBase)
-		case n == stackReg && s.dirty != 0:
 		case s.san[x86.RSP].n == n:
 			t.e.load(n, target.SlotRSP)
 			if !t.o.NoTagCheck {
@@ -440,23 +425,6 @@ func (t *translator) stub(b *path.Block) x86.Label {
 	}
 	t.e.jmp(t.labels[b.Index])
 	return l
-}
-
-// stubStack makes stackReg what the convention wants, at an entry. If RSP is no address, the program goes on natively.
-func (t *translator) stubStack(b *path.Block) {
-	const rcx, bits = uint8(x86.RCX), 14
-	t.e.load(stackReg, target.SlotRSP)
-	t.e.mov(regSaveRCX, rcx)
-	t.e.movImm(bits, uint64(t.k.addrBits))
-	t.e.shrx(rcx, stackReg, bits)
-	ok := t.e.newLabel()
-	t.e.jrcxz(ok)
-	x := exit{label: t.e.newLabel(), sym: target.SymStop, target: b.Addr, rip: b.Addr, wild: true}
-	t.exits = append(t.exits, x)
-	t.e.jmp(x.label)
-	t.e.bind(ok)
-	t.e.mov(rcx, regSaveRCX)
-	t.e.pdep(stackReg, stackReg, target.SlotAddrMask)
 }
 
 // unusedBy returns a reserved register that s has nothing in.

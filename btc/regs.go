@@ -57,9 +57,6 @@ func (t *translator) release(n uint8) {
 
 // evict frees n, writing back what is only there.
 func (t *translator) evict(n uint8) {
-	if n == stackReg {
-		t.crowdOut()
-	}
 	for _, v := range t.k.virtuals {
 		if t.c.val[v].n == n && t.c.dirty&(1<<v) != 0 {
 			t.writeBack(v)
@@ -73,10 +70,6 @@ const (
 	horizon       = 24
 	horizonBlocks = 4
 )
-
-// stackWorth is the distance of the next use of RSP, at most, as its register is worth more than others: the blocks behind this one
-// want it, and to get it back takes twice as long.
-const stackWorth = 8
 
 // evictScore says how good a victim n is: the further away its next use, and the cheaper to give up, the better.
 func (t *translator) evictScore(n uint8) int {
@@ -98,9 +91,6 @@ func (t *translator) evictScore(n uint8) int {
 		d++
 		return true
 	})
-	if sans&(1<<x86.RSP) != 0 && t.stacks[t.b.Index] && t.stackless[t.b.Index] < 0 {
-		d = min(d, stackWorth)
-	}
 	score := 4 * d
 	if t.c.dirty&vals == 0 {
 		score += 2
@@ -173,8 +163,8 @@ func (t *translator) writeBack(v x86.Reg) {
 		if src = t.spare(); src != 0 {
 			t.e.lea(src, l.n, 0, 0, l.delta)
 		} else {
+			t.advance(l.n, l.delta)
 			src = l.n
-			t.advance(src, l.delta)
 		}
 	}
 	t.e.store(slotOf(v), src)
@@ -192,17 +182,12 @@ func (t *translator) spare() uint8 {
 	return 0
 }
 
-// advance adds d to n itself. It is a plain value from then on, unless what is known of it as an address reaches that far.
+// advance adds d to n itself. It is a plain value from then on: only what pdep made, unchanged, is used as an address.
 func (t *translator) advance(n uint8, d int32) {
-	r := t.c.at(n)
-	if r.pin {
+	if t.c.at(n).pin {
 		panic("BUG: a register that the instruction addresses with would change")
 	}
 	t.e.lea(n, n, 0, 0, d)
-	if b := r.bounds.at(d); r.sane && b.known() && !r.konst && !r.fs {
-		t.moved(n, d)
-		return
-	}
 	for g := range t.c.san {
 		if t.c.san[g].n == n {
 			t.c.san[g] = loc{}
@@ -216,12 +201,9 @@ func (t *translator) advance(n uint8, d int32) {
 }
 
 // flush makes all slots current.
-func (t *translator) flush() { t.flushBut(0) }
-
-// flushBut makes the slots current but those of the registers in kept.
-func (t *translator) flushBut(kept x86.RegSet) {
+func (t *translator) flush() {
 	for _, v := range t.k.virtuals {
-		if t.c.dirty&^kept&(1<<v) != 0 {
+		if t.c.dirty&(1<<v) != 0 {
 			t.writeBack(v)
 		}
 	}

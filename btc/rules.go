@@ -11,8 +11,7 @@ type rules struct {
 	virtuals []x86.Reg  // the virtual registers, in the order of their slots
 	virtual  x86.RegSet // the same as a set
 	seg      x86.Seg    // of every access to program memory
-	addrEnd  uint64     // what is below this is an address as it is
-	addrBits uint8      // how many bits that has
+	addrEnd  uint64     // constants below this are addresses as they are
 
 	// An access may start this far below and above a sanitized address, and below one that was accessed. (Above that it is
 	// walkLimit.) touches: these differ, so both distances must be remembered.
@@ -29,7 +28,6 @@ var kernels = [target.NumKernels]rules{
 		virtuals: []x86.Reg{x86.RSP, x86.R12, x86.R13, x86.R14, x86.R15},
 		seg:      x86.SegGS,
 		addrEnd:  target.WindowSize,
-		addrBits: target.WindowBits,
 		// The limits could be those of package target. These do as well, and one pair of bounds a register is enough.
 		below: walkLimit, above: walkLimit, walkBelow: walkLimit,
 		tagBits: 5, narrowAddr: topBits - target.WindowBits,
@@ -39,7 +37,6 @@ var kernels = [target.NumKernels]rules{
 		virtuals: []x86.Reg{x86.RSP, x86.R12, x86.R13, x86.R14, x86.R15, x86.RBP},
 		seg:      x86.SegNone,
 		addrEnd:  1 << target.LinuxAddrBits,
-		addrBits: target.LinuxAddrBits,
 		// A page less than the verifier's. The last one is small: see docs/kernel-module.md.
 		below: target.LinuxBelow - 1<<12, above: 1 << 31, walkBelow: 512, touches: true,
 		tagBits: 1, narrowAddr: topBits - 56, // with five levels of page tables

@@ -1,108 +1,53 @@
 package btc
 
 import (
-	"slices"
-
 	"ub/path"
 	"ub/target"
 	"ub/x86"
 )
 
 // The stack pointer is what code uses most, and what ways that meet would seldom have in the same place if left to chance.
-// So there is a convention: whenever control gets to the label of a block that will soon use the stack, stackReg holds RSP, which is a
-// sanitized address, and RSP's slot may be out of date. All ways to the block see to that; the rest of what they have is met as it is (join.go).
+// So there is a convention: whenever control gets to the label of a block that will soon use the stack, stackReg holds the
+// sanitized RSP. All ways to the block see to that; the rest of what they have is met as it is (join.go).
 
 // stackReg is the one that indirect branches leave alone.
 const stackReg = 12
 
-// stackBound is how far stackReg may be, at a label, from an address that was sanitized or accessed. RET moves it by up to 64 KiB.
-const stackBound = 1<<16 + 1<<12
+// stackBound is how far stackReg may be, at a label, from an address that was sanitized or accessed.
+const stackBound = 1 << 16
 
-// findStackBlocks finds the blocks to which the convention applies: those from which a use of the RSP that they begin with can be
-// reached. A program may have anything in RSP while it does not use it. Small loops in which it is not used are those that may give its
-// register away.
-func (t *translator) findStackBlocks() {
-	t.stacks = make([]bool, len(t.p.Blocks))
-	t.stackless = make([]int, len(t.p.Blocks))
-	uses := make([]stackUse, len(t.p.Blocks))
-	for _, b := range t.p.Blocks {
-		uses[b.Index] = stackUseOf(b)
-		t.stacks[b.Index] = uses[b.Index] == stackUsed
-	}
-	var buf [8]uint64
-	for changed := true; changed; {
-		changed = false
-		for i := len(t.order) - 1; i >= 0; i-- {
-			b := t.order[i]
-			if t.stacks[b.Index] || uses[b.Index] == stackChanged {
-				continue
-			}
-			for _, a := range b.Succs(buf[:0]) {
-				if s := t.p.BlockAt(a); s != nil && t.stacks[s.Index] {
-					t.stacks[b.Index], changed = true, true
-					break
-				}
-			}
-		}
-	}
-	for i := range t.stackless {
-		t.stackless[i] = -1
-	}
-	for end, b := range t.order {
-		in := b.Last()
-		if in == nil || in.Flow != x86.FlowCond && in.Flow != x86.FlowJump {
-			continue
-		}
-		for _, a := range b.Succs(buf[:0]) {
-			s := t.p.BlockAt(a)
-			if s == nil || t.pos[s.Index] > end || end-t.pos[s.Index] >= tightLoop {
-				continue
-			}
-			loop := t.order[t.pos[s.Index] : end+1]
-			if slices.ContainsFunc(loop, func(b *path.Block) bool { return uses[b.Index] != stackUnused }) {
-				continue
-			}
-			for _, b := range loop { // the larger of two that share blocks comes last
-				t.stackless[b.Index] = t.pos[s.Index]
-			}
-		}
-	}
-}
-
-// stackUse is what a block does to the RSP that it begins with, first.
-type stackUse uint8
-
+// stackHorizon is how many instructions ahead a use of the stack is worth a register, in at most stackBlocks blocks.
 const (
-	stackUnused stackUse = iota
-	stackUsed
-	stackChanged
+	stackHorizon = 32
+	stackBlocks  = 6
 )
 
-func stackUseOf(b *path.Block) stackUse {
-	for i := range b.Insts {
-		in := &b.Insts[i]
-		if usesStack(in) || in.HasMem && in.Mem.Base == x86.RSP && in.Mem.Seg == x86.SegNone && in.Op != x86.OpLEA {
-			return stackUsed
-		}
-		if _, stepped := addend(in); in.Writes&(1<<x86.RSP) != 0 && !stepped {
-			return stackChanged
-		}
+// findStackBlocks finds the blocks to which the convention applies.
+func (t *translator) findStackBlocks() {
+	t.stacks = make([]bool, len(t.p.Blocks))
+	for _, b := range t.p.Blocks {
+		t.stacks[b.Index] = t.usesStackSoon(b)
 	}
-	return stackUnused
 }
 
-// crowdOut is called when stackReg is needed for something else. In a loop that does not use the stack it is given up in front of the
-// loop, and not in each round.
-func (t *translator) crowdOut() {
-	loop := t.stackless[t.b.Index]
-	if loop < 0 || !t.mayCrowd || t.c.saneOf(x86.RSP).n != stackReg {
-		return
-	}
-	for i := loop; i < len(t.order) && t.stackless[t.order[i].Index] == loop; i++ {
-		if b := t.order[i].Index; t.stacks[b] {
-			t.stacks[b], t.unsettled, t.crowded = false, true, true
+// usesStackSoon reports whether b and what likely follows it use the stack pointer that they begin with. A program may have
+// anything in RSP while it does not.
+func (t *translator) usesStackSoon(b *path.Block) bool {
+	n := 0
+	for blocks := 0; b != nil && blocks < stackBlocks && n < stackHorizon; blocks++ {
+		for i := range b.Insts {
+			in := &b.Insts[i]
+			if usesStack(in) || in.HasMem && in.Mem.Base == x86.RSP && in.Mem.Seg == x86.SegNone && in.Op != x86.OpLEA {
+				return true
+			}
+			if _, stepped := addend(in); in.Writes&(1<<x86.RSP) != 0 && !stepped {
+				return false
+			}
 		}
+		n += len(b.Insts)
+		b = t.likely(b)
 	}
+	return false
 }
 
 func (t *translator) wantsStack(b *path.Block) bool {
@@ -121,13 +66,7 @@ func (k *rules) nearStack(b bounds) bool {
 // stackReady reports whether stackReg is as the convention wants it.
 func (t *translator) stackReady() bool {
 	r := t.c.at(stackReg)
-	at := loc{n: stackReg}
-	return t.c.san[x86.RSP] == at && t.c.val[x86.RSP] == at && r.sane && r.proven && t.k.nearStack(r.bounds)
-}
-
-// keepsStack reports whether RSP's slot may be out of date on the way to b.
-func (t *translator) keepsStack(b *path.Block) bool {
-	return t.wantsStack(b) && (!t.jumpsBackward(b) || t.joins[b.Index].state.dirty&(1<<x86.RSP) != 0)
+	return t.c.san[x86.RSP] == loc{n: stackReg} && r.sane && t.k.nearStack(r.bounds)
 }
 
 // demandStack adds the convention to the state at a label.
@@ -135,18 +74,18 @@ func (t *translator) demandStack(s *cache) {
 	if s.san[x86.RSP] != (loc{n: stackReg}) || !s.at(stackReg).sane {
 		s.drop(stackReg)
 		s.san[x86.RSP] = loc{n: stackReg}
+		s.val[x86.RSP] = loc{}
+		s.at(stackReg).sane = true
 	}
-	s.val[x86.RSP] = loc{n: stackReg}
 	r := s.at(stackReg)
-	r.sane, r.proven = true, true
 	r.bounds = bounds{lo: t.k.stackLow(), hi: stackBound}
 	if t.k.touches {
 		r.bounds = bounds{lost: true, also: true, tlo: t.k.stackLow(), thi: stackBound}
 	}
 }
 
-// settleStack establishes the convention. done says that the current instruction has had its effect, so it cannot be left to the
-// processor any more: it was one that has just used the stack, so RSP is known then.
+// settleStack establishes the convention. done says that the current instruction has had its effect, so nothing may fault
+// any more: RSP is then near what has just been accessed, and its tag need not be checked.
 func (t *translator) settleStack(done bool) {
 	if t.stackReady() {
 		return
@@ -165,23 +104,24 @@ func (t *translator) settleStack(done bool) {
 		}
 	}()
 	l := c.saneOf(x86.RSP)
-	if l.ok() && (!c.at(l.n).proven || !t.k.nearStack(c.at(l.n).bounds.at(l.delta))) {
-		l = loc{} // too far from what is known
+	if l.ok() {
+		if !t.k.nearStack(c.at(l.n).bounds.at(l.delta)) {
+			l = loc{} // too far from what is known
+		}
 	}
 	switch {
-	case !l.ok() && done:
-		panic("BUG: a call or return has not used the stack")
 	case !l.ok():
-		t.sanitizeStack(hold)
+		t.sanitizeStack(hold, done)
+	case l.n == stackReg && l.delta == 0:
+		c.san[x86.RSP] = l
 	case l.n == stackReg:
-		if l.delta != 0 {
-			t.e.lea(stackReg, stackReg, 0, 0, l.delta)
-			t.moved(stackReg, l.delta)
-		}
-		c.san[x86.RSP], c.val[x86.RSP] = loc{n: stackReg}, loc{n: stackReg}
+		t.e.lea(stackReg, stackReg, 0, 0, l.delta)
+		t.moved(stackReg, l.delta)
+		c.san[x86.RSP] = loc{n: stackReg}
 	default:
 		hold(l.n)
 		dirty := c.dirty & (1 << x86.RSP)
+		val := c.valueOf(x86.RSP)
 		t.evict(stackReg)
 		if l.delta == 0 {
 			t.e.mov(stackReg, l.n)
@@ -189,15 +129,17 @@ func (t *translator) settleStack(done bool) {
 			t.e.lea(stackReg, l.n, 0, 0, l.delta)
 		}
 		from := c.at(l.n)
-		*c.at(stackReg) = resReg{sane: true, proven: true, bounds: from.bounds.at(l.delta)}
-		c.san[x86.RSP], c.val[x86.RSP] = loc{n: stackReg}, loc{n: stackReg}
-		c.dirty |= dirty
+		*c.at(stackReg) = resReg{sane: true, proven: from.proven, bounds: from.bounds.at(l.delta)}
+		c.san[x86.RSP] = loc{n: stackReg}
+		if val == l {
+			c.val[x86.RSP] = loc{n: stackReg}
+			c.dirty |= dirty
+		}
 	}
 }
 
-// sanitizeStack is settleStack when no register is known to have the sanitized RSP. Unless that is RSP itself, the current
-// instruction is left to the processor.
-func (t *translator) sanitizeStack(hold func(uint8)) {
+// sanitizeStack is settleStack when no register has the sanitized RSP.
+func (t *translator) sanitizeStack(hold func(uint8), done bool) {
 	c := &t.c
 	if c.dirty&(1<<x86.RSP) != 0 {
 		t.writeBack(x86.RSP)
@@ -205,10 +147,12 @@ func (t *translator) sanitizeStack(hold func(uint8)) {
 	t.evict(stackReg)
 	hold(stackReg)
 	t.e.load(stackReg, slotOf(x86.RSP))
-	t.stopUnless(stackReg, t.k.addrBits)
+	if !done && !t.tagless(t.c.narrow[x86.RSP]) {
+		t.checkTag(stackReg)
+	}
 	t.e.pdep(stackReg, stackReg, target.SlotAddrMask)
-	*c.at(stackReg) = resReg{sane: true, proven: true, pin: c.at(stackReg).pin}
-	c.san[x86.RSP], c.val[x86.RSP] = loc{n: stackReg}, loc{n: stackReg}
+	*c.at(stackReg) = resReg{sane: true, pin: c.at(stackReg).pin}
+	c.san[x86.RSP] = loc{n: stackReg}
 }
 
 // stepStack translates an addition of a constant to RSP, when stackReg stands for it alone, in place: it stays the sanitized
@@ -239,7 +183,7 @@ func (t *translator) stepStack(step int32) bool {
 	return true
 }
 
-// flushFor makes the slots current and establishes the convention, before control goes to one of the blocks.
+// flushFor makes all slots current and establishes the convention, before control goes to one of the blocks.
 func (t *translator) flushFor(blocks ...*path.Block) {
 	settle := func() {
 		for _, b := range blocks {
@@ -247,24 +191,8 @@ func (t *translator) flushFor(blocks ...*path.Block) {
 		}
 	}
 	settle() // first, so that what is written back is RSP as it is in stackReg
-	t.flushBut(t.keptFor(blocks...))
+	t.flush()
 	settle() // again, since to write back what was at a distance from stackReg may have moved that
-}
-
-// keptFor returns the virtual registers whose slots may be out of date on the ways to all of the blocks. Where there is no block,
-// the way out writes back what must be.
-func (t *translator) keptFor(blocks ...*path.Block) x86.RegSet {
-	var kept x86.RegSet
-	for _, b := range blocks {
-		switch {
-		case b == nil:
-		case !t.keepsStack(b):
-			return 0
-		default:
-			kept = 1 << x86.RSP
-		}
-	}
-	return kept
 }
 
 // settleFor is settleStack before control goes to b from the current instruction, or from behind it.
