@@ -14,7 +14,7 @@ import (
 // Floor, Timed and Gates say what holds.
 type Process struct {
 	c    *Config
-	rng  uint32
+	rng  rng
 	mode mode  // free, active or baseline
 	half uint8 // of the pair, 0 between pairs
 
@@ -50,19 +50,11 @@ type Passes struct {
 
 // NewProcess returns a process of which nothing is known. c must not change afterwards.
 func NewProcess(c *Config, seed uint32, now uint64) *Process {
-	return &Process{c: c, rng: seed | 1, length: c.PairMin, due: now, gaps: map[uint64]*tally{}}
+	return &Process{c: c, rng: rng(seed | 1), length: c.PairMin, due: now, gaps: map[uint64]*tally{}}
 }
 
 // Floor is what the gate of a gap must exceed for it to be bypassed in this window.
-func (p *Process) Floor() uint32 {
-	switch p.mode {
-	case active:
-		return GateProbe
-	case baseline:
-		return GateKept
-	}
-	return GateTrial
-}
+func (p *Process) Floor() uint32 { return p.mode.floor() }
 
 // Timed reports whether passes are to be measured in this window.
 func (p *Process) Timed() bool { return p.mode != free }
@@ -129,8 +121,8 @@ func (p *Process) Pause(now uint64) {
 // Pairing reports whether a pair of windows has begun.
 func (p *Process) Pairing() bool { return p.half != 0 }
 
-// Undecided reports whether a gap is on trial, or is given time to grow.
-func (p *Process) Undecided() bool {
+// undecided reports whether a gap is on trial, or is given time to grow.
+func (p *Process) undecided() bool {
 	for _, t := range p.gaps {
 		if t.gap.State == Trial {
 			return true
@@ -157,10 +149,10 @@ func (p *Process) Turn(now uint64, passes []Passes, growth Growth, changed func(
 	case now >= p.next && p.wants():
 		p.began = now
 		// In random order, so that no rhythm of the program's favours one.
-		p.start(1, active+mode(p.random()&1), now)
+		p.start(1, active+mode(p.rng.next()&1), now)
 	default:
 		p.half, p.mode = 0, free
-		if p.due = max(p.next, now+p.length, now+p.c.Grow/4); !p.Undecided() {
+		if p.due = max(p.next, now+p.length, now+p.c.Grow/4); !p.undecided() {
 			// Nothing waits but what has lost.
 			p.due = max(p.due, now+p.c.Recheck)
 		}
@@ -333,11 +325,4 @@ func (p *Process) plan(now uint64, s *settled, seen, news bool) {
 	p.burst, p.alarmed = 0, false
 	p.spacing = min(max(2*p.spacing, 4*took), max(p.c.Recheck, 24*took))
 	p.next = now + p.spacing
-}
-
-func (p *Process) random() uint32 {
-	p.rng ^= p.rng << 13
-	p.rng ^= p.rng >> 17
-	p.rng ^= p.rng << 5
-	return p.rng
 }

@@ -49,7 +49,7 @@ type Thread struct {
 	nextKind  kind
 	alarmed   bool // the present burst is for news that a sample brought
 	lenient   bool // a gap is bypassed that is not decided about yet: pairs follow each other sooner
-	rng       uint32
+	rng       rng
 	dist      uint32 // mean distance of samples
 	quiet     uint32 // samples without news at this distance
 	burst     uint32 // pairs that follow at once
@@ -71,7 +71,7 @@ type Thread struct {
 // NewThread returns a thread that has seen nothing. c must not change afterwards; seed makes the sampling of threads
 // differ, so that a loop's period does not hide a site from all of them.
 func NewThread(c *Config, seed uint32) *Thread {
-	t := &Thread{c: c, rng: seed | 1, dist: c.SampleMin, busy: c.MinRate == 0}
+	t := &Thread{c: c, rng: rng(seed | 1), dist: c.SampleMin, busy: c.MinRate == 0}
 	t.setFloor(free)
 	t.start(free, t.distance())
 	return t
@@ -111,16 +111,22 @@ func (t *Thread) start(m mode, passes uint32) {
 }
 
 func (t *Thread) setFloor(m mode) {
-	switch {
-	case !t.c.Controller || m == probe:
+	if t.floor = m.floor(); !t.c.Controller {
 		t.floor = GateNative
-	case m == active:
-		t.floor = GateProbe
-	case m == baseline:
-		t.floor = GateKept
-	default:
-		t.floor = GateTrial
 	}
+}
+
+// floor is what the gate of a gap must exceed for it to be bypassed.
+func (m mode) floor() uint32 {
+	switch m {
+	case probe:
+		return GateNative
+	case active:
+		return GateProbe
+	case baseline:
+		return GateKept
+	}
+	return GateTrial
 }
 
 // Turn ends a stretch and begins the next one, with the pass that begins now. When it returns true, a pair of windows is
@@ -156,7 +162,7 @@ func (t *Thread) Turn(now uint64) (pair bool) {
 		t.began = now
 		t.half, t.kind = 0, t.nextKind
 		// In random order, so that no rhythm of the program's favours one.
-		t.startWindow(active+mode(t.random()&1), now)
+		t.startWindow(active+mode(t.rng.next()&1), now)
 		return pair
 	}
 	if d := t.distance(); d > 1 {
@@ -367,12 +373,15 @@ func (t *Thread) distance() uint32 {
 	if t.dist <= 1 {
 		return 1
 	}
-	return 1 + t.random()%(2*t.dist-1)
+	return 1 + t.rng.next()%(2*t.dist-1)
 }
 
-func (t *Thread) random() uint32 {
-	t.rng ^= t.rng << 13
-	t.rng ^= t.rng >> 17
-	t.rng ^= t.rng << 5
-	return t.rng
+// rng is Marsaglia's xorshift; its state is never 0.
+type rng uint32
+
+func (r *rng) next() uint32 {
+	*r ^= *r << 13
+	*r ^= *r >> 17
+	*r ^= *r << 5
+	return uint32(*r)
 }

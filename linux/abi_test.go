@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"ub/btc"
+	"ub/hot"
 )
 
 // structs are the structs of linux/module/ub_abi.h and what they are here.
@@ -131,13 +132,20 @@ func run(t *testing.T, src string) string {
 	return string(out)
 }
 
-// TestKinds compares with package btc what the module numbers as it does.
+// TestKinds compares with packages btc and hot what the module numbers as they do.
 func TestKinds(t *testing.T) {
 	for k, n := range map[btc.FaultKind]int{
 		btc.FaultAccess: faultAccess, btc.FaultTouch: faultTouch, btc.FaultPoll: faultPoll, btc.FaultDivide: faultDivide, btc.FaultString: faultString,
 	} {
 		if int(k) != n {
 			t.Errorf("fault kind %d is %d to the module", k, n)
+		}
+	}
+	for g, n := range map[uint32]uint32{
+		hot.GateNative: gateNative, hot.GateProbe: gateProbe, hot.GateTrial: gateTrial, hot.GateKept: gateKept,
+	} {
+		if g != n {
+			t.Errorf("gate %d is %d to the module", g, n)
 		}
 	}
 }

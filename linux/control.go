@@ -78,6 +78,9 @@ func (s *Session) measures() bool {
 	return s.controller != nil && (s.guard == nil || s.guard.state == guardWaits)
 }
 
+// pairing reports whether a pair of windows is being measured.
+func (s *Session) pairing() bool { return s.controller != nil && s.controller.proc.Pairing() }
+
 // control ends the window, if it is time, and begins the next one.
 func (s *Session) control() {
 	c, now := s.controller, s.now()
@@ -114,7 +117,7 @@ func (s *Session) control() {
 	if harm {
 		s.log.Info("the program is slower with bypass: none of its gaps has it for a while", "pid", s.pid)
 	}
-	if c.proc.Pairing() && s.guard != nil {
+	if s.pairing() && s.guard != nil {
 		s.guard.grows(now)
 	}
 	s.begin(c.now())

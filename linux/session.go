@@ -134,7 +134,7 @@ func (s *Session) Run(ctx context.Context) error {
 	busy := false // there may be more to translate
 	for ctx.Err() == nil {
 		wait := tick
-		if busy && (s.controller == nil || !s.controller.proc.Pairing()) {
+		if busy && !s.pairing() {
 			wait = 0
 		}
 		if s.guard != nil {
@@ -154,9 +154,8 @@ func (s *Session) Run(ctx context.Context) error {
 			s.event(&buf[i])
 		}
 		// One at a time: what is missed meanwhile may be served by the next one, and the guard and whoever wants to know the counts
-		// cannot wait until a server's hundreds of paths are there.
-		// While a pair of windows is being measured none is made: it would take as long as many windows.
-		if busy = len(s.queue) > 0; s.controller == nil || !s.controller.proc.Pairing() {
+		// cannot wait until a server's hundreds of paths are there. While a pair of windows is being measured none is made: it would take as long as many windows.
+		if busy = len(s.queue) > 0; !s.pairing() {
 			busy = s.step()
 		}
 		s.control()

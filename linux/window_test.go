@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -32,8 +31,7 @@ func TestWindows(t *testing.T) {
 			if err != nil {
 				t.Fatalf("natively: %v: %s", err, want)
 			}
-			// It stops itself before it executes the program, so that all of that is seen.
-			c := exec.Command("/bin/sh", append([]string{"-c", `kill -STOP $$; exec "$@"`, "sh"}, argv...)...)
+			c := exec.Command(argv[0], argv[1:]...)
 			var got bytes.Buffer
 			c.Stdout, c.Stderr = &got, &got
 			if err := c.Start(); err != nil {
@@ -74,19 +72,6 @@ type flipper struct {
 
 func (f *flipper) run(pid int, ended <-chan error) {
 	t := f.t
-	for range 500 {
-		// Until the shell has stopped, and once more for the exec.
-		b, _ := os.ReadFile("/proc/" + itoa(pid) + "/stat")
-		if i := bytes.LastIndexByte(b, ')'); i >= 0 && len(b) > i+2 && b[i+2] == 'T' {
-			break
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
-	shell, _ := os.Readlink("/proc/" + itoa(pid) + "/exe")
-	signal(t, pid)
-	for exe := shell; exe == shell; exe, _ = os.Readlink("/proc/" + itoa(pid) + "/exe") {
-		time.Sleep(time.Millisecond)
-	}
 	conf := DefaultConfig()
 	conf.Eager, conf.Guard, conf.Controller, conf.HotCount, conf.MissCount = true, false, false, 2, 2
 	s, err := Attach(pid, conf, slog.New(slog.DiscardHandler))
@@ -155,14 +140,5 @@ func (f *flipper) check(w *window, passes []Passes) {
 			p.Excess > uint64(p.Tails)*(w.longest-w.clip) {
 			f.t.Errorf("clip %d, longest %d: %+v", w.clip, w.longest, p)
 		}
-	}
-}
-
-func itoa(n int) string { return strconv.Itoa(n) }
-
-func signal(t *testing.T, pid int) {
-	t.Helper()
-	if err := unix.Kill(pid, unix.SIGCONT); err != nil {
-		t.Fatal(err)
 	}
 }

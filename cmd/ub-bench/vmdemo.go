@@ -23,6 +23,7 @@ type vmDemoFlags struct {
 	requests int
 	crossing float64
 	nsInst   float64
+	tune     []string
 }
 
 func (b *bencher) vmDemoCommand() *cobra.Command {
@@ -49,7 +50,17 @@ crossing on this machine, or that of --crossing-ns.`,
 	fl.IntVar(&f.requests, "requests", 3000, "measured requests to each server")
 	fl.Float64Var(&f.crossing, "crossing-ns", 0, "`time` of an empty system call for the estimate, in ns (default: measured on this machine)")
 	fl.Float64Var(&f.nsInst, "ns-per-instruction", 0.3, "`time` of any other instruction for the estimate, in ns")
+	fl.StringArrayVar(&f.tune, "tune", nil, "a parameter of bypass, `NAME=NUMBER`, as of ub run (repeatable); controller=1 has gaps run natively that do not pay")
 	return cmd
+}
+
+// bypass is how a program is run with bypass, up to its own arguments: all that has code is bypassed, unless told otherwise.
+func (f *vmDemoFlags) bypass(flags string) string {
+	run := "/ub run --kernel=linux --tune guard=0 --tune controller=0 " + flags
+	for _, t := range f.tune {
+		run += " --tune '" + t + "'"
+	}
+	return run + " --"
 }
 
 // vmRow is one workload in one guest, with bypass off and on.
@@ -167,7 +178,7 @@ func (b *bencher) vmGuest(ctx context.Context, f *vmDemoFlags, series string, pt
 	var empty float64
 	for _, w := range vmLoops {
 		progress("Linux %s, pti=%s: %s", series, onOff(pti), w)
-		r, err := vmLoop(vm, w, f.rounds)
+		r, err := vmLoop(vm, f, w)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", w, err)
 		}
@@ -178,7 +189,7 @@ func (b *bencher) vmGuest(ctx context.Context, f *vmDemoFlags, series string, pt
 	}
 	for _, s := range vmServers {
 		progress("Linux %s, pti=%s: %s", series, onOff(pti), s.name)
-		r, err := s.measure(vm, f.requests)
+		r, err := s.measure(vm, f)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", s.name, err)
 		}

@@ -22,7 +22,8 @@ var vmLoops = []string{vmEmpty, "read-1-zero", "pread-64-tmpfs", "pwrite-64-tmpf
 var loopLine = regexp.MustCompile(`(?m)^loop \S+ (\d+) (\d+) (\w+)$`)
 
 // vmLoop measures one loop, without and with bypass.
-func vmLoop(vm *guest.VM, name string, rounds int) (*vmRow, error) {
+func vmLoop(vm *guest.VM, f *vmDemoFlags, name string) (*vmRow, error) {
+	rounds := f.rounds
 	run := func(script string) (perCall float64, sum string, err error) {
 		out, err := vmRun(vm, script)
 		if err != nil {
@@ -40,7 +41,7 @@ func vmLoop(vm *guest.VM, name string, rounds int) (*vmRow, error) {
 	if err != nil {
 		return nil, err
 	}
-	on, got, err := run(fmt.Sprintf("/ub run --kernel=linux --stats-json /run/s.json --tune guard=0 --tune controller=0 -- /vmloops %s %d", name, rounds))
+	on, got, err := run(fmt.Sprintf("%s /vmloops %s %d", f.bypass("--stats-json /run/s.json"), name, rounds))
 	if err != nil {
 		return nil, err
 	}
@@ -204,12 +205,13 @@ type moduleStatusJSON struct {
 }
 
 // measure runs the server without and with bypass.
-func (s *vmServer) measure(vm *guest.VM, n int) ([]vmRow, error) {
+func (s *vmServer) measure(vm *guest.VM, f *vmDemoFlags) ([]vmRow, error) {
+	n := f.requests
 	want, off, err := s.run(vm, "exec", 1, n)
 	if err != nil {
 		return nil, err
 	}
-	got, on, err := s.run(vm, "/ub run --kernel=linux --tune guard=0 --tune controller=0 --tune translate-percent=0 --", s.warm, n)
+	got, on, err := s.run(vm, f.bypass("--tune translate-percent=0"), s.warm, n)
 	if err != nil {
 		return nil, fmt.Errorf("with bypass: %w", err)
 	}

@@ -353,7 +353,7 @@ unsigned long ub_begin(struct ub_block *b, struct ub_enrolment *e)
 {
 	struct pt_regs *regs = b->regs;
 
-	b->begin = rcu_access_pointer(e->window) ? rdtsc_ordered() : 0;
+	b->begin = READ_ONCE(e->summed) ? rdtsc_ordered() : 0;
 	b->rsp = regs->sp;
 	b->r12 = regs->r12;
 	b->r13 = regs->r13;

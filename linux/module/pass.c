@@ -301,7 +301,7 @@ static void ub_sums_take(struct ub_enrolment *e, const struct ub_window_now *w,
 		memset(e->sums, 0, UB_SUMS * sizeof(*e->sums));
 	a->lost = e->passes_lost;
 	e->passes_lost = 0;
-	e->summed = w ? w->number : 0;
+	WRITE_ONCE(e->summed, w && w->timed ? w->number : 0);
 	e->clip = a->clip;
 	e->longest = a->longest;
 	spin_unlock(&e->pass_lock);

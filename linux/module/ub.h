@@ -228,9 +228,10 @@ struct ub_enrolment {
 	u64 ev_lost, ev_lost_told;
 	bool gone_due, rseq_due;
 
-	spinlock_t pass_lock;		/* passes of the window @summed */
+	spinlock_t pass_lock;
 	struct ub_passes *sums;
-	u64 summed, clip, longest, passes_lost;
+	u64 summed;			/* number of the window that they are of; 0: passes are not timed */
+	u64 clip, longest, passes_lost;
 };
 
 struct pt_regs;

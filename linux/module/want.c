@@ -116,10 +116,8 @@ struct ub_enrolment *ub_want(struct pt_regs *regs)
 		goto native;
 	}
 	hooks = this_cpu_inc_return(e->counts->hooks);
-	if (unlikely(rcu_access_pointer(e->window))) {
+	if (unlikely(READ_ONCE(e->summed)))
 		ub_pass_arrive(e, regs);
-		closed = ub_closed(e, regs->ip, &timed);
-	}
 	if (unlikely(!READ_ONCE(e->limit)))
 		goto native;
 	if (ub_lookup(e->table[1], regs->ip) == (unsigned long)ub_miss) {
@@ -135,13 +133,15 @@ struct ub_enrolment *ub_want(struct pt_regs *regs)
 		}
 		goto native;
 	}
+	if (unlikely(rcu_access_pointer(e->window))) {
+		closed = ub_closed(e, regs->ip, &timed);
+		/* A chain that ends at once is what times a native pass. */
+		if (closed && !timed)
+			goto native;
+	}
 	if (unlikely(ub_must_be_native(regs)))
 		goto native;
-	/* A chain that ends at once is what times a native pass. */
-	if (unlikely(closed)) {
-		if (!timed)
-			goto native;
-	} else if (!(this_cpu_inc_return(e->counts->chains) & 15) &&
+	if (!closed && !(this_cpu_inc_return(e->counts->chains) & 15) &&
 	    unlikely(ub_has_rseq_cs())) {
 		ub_rseq_found(e);
 		goto native;
