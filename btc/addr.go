@@ -176,7 +176,7 @@ func (t *translator) checkTagWith(n, src uint8) {
 	if t.o.NoTagCheck {
 		return
 	}
-	t.e.pext(n, src, target.SlotTagMask)
+	t.e.tag(n, src)
 	t.fault(FaultTouch)
 	t.e.touch(n)
 }

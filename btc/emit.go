@@ -130,7 +130,6 @@ func (e *emitter) shrx(d, s, count uint8)      { e.a.Shrx(8, wide(d), reg(s), wi
 func (e *emitter) movzx16(d, s uint8)          { e.a.Movzx(4, wide(d), 2, reg(s)) }
 func (e *emitter) rorx(d, s uint8, n uint8)    { e.a.Rorx(4, wide(d), reg(s), n) }
 func (e *emitter) pdep(d, s uint8, mask int32) { e.a.Pdep(8, wide(d), wide(s), slot(mask)) }
-func (e *emitter) pext(d, s uint8, mask int32) { e.a.Pext(8, wide(d), wide(s), slot(mask)) }
 
 // lea is d = base + index*scale + disp; scale 0 means no index.
 func (e *emitter) lea(d, base, index, scale uint8, disp int32) {
@@ -146,6 +145,15 @@ func (e *emitter) leaMem32(d uint8, m x86.Mem) { e.a.Lea(4, wide(d), m) }
 
 // leaHere loads the address after itself.
 func (e *emitter) leaHere(d uint8) { e.a.Lea(8, wide(d), x86.Base(x86.RIP, 0)) }
+
+// tag is the upper bits of an address: the count is in the low bits of the block's address, or the anchor.
+func (e *emitter) tag(d, s uint8) {
+	count := uint8(x86.RSP)
+	if e.k.kernel == target.Linux {
+		count = uint8(x86.RBP)
+	}
+	e.shrx(d, s, count)
+}
 
 // touch reads where nothing is mapped unless n is 0.
 func (e *emitter) touch(n uint8) {

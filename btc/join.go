@@ -410,7 +410,7 @@ func (t *translator) stub(b *path.Block) x86.Label {
 			t.e.load(n, target.SlotRSP)
 			if !t.o.NoTagCheck {
 				tmp := t.unusedBy(&s)
-				t.e.pext(tmp, n, target.SlotTagMask)
+				t.e.tag(tmp, n)
 				t.e.fault(FaultTouch, b.Addr, nil)
 				t.e.touch(tmp)
 			}

@@ -113,7 +113,7 @@ func (t *translator) rep() {
 		if t.o.NoTagCheck {
 			return
 		}
-		t.e.pext(tmp, g, target.SlotTagMask)
+		t.e.tag(tmp, g)
 		t.fault(FaultTouch)
 		t.e.touch(tmp)
 	}

@@ -77,15 +77,23 @@ func (a *asm) reg(width int, opcode []byte, reg, rm int) {
 	a.raw(0xc0 | byte(reg&7)<<3 | byte(rm&7))
 }
 
-// bmi writes pdep (pp 3) or pext (pp 2) dst, src, [rsp+slot].
-func (a *asm) bmi(pp byte, dst, src int, slot int32) {
-	a.raw(0xc4, 0x62|bit(dst < 8, 0x80), 0x80|byte(^src&15)<<3|pp, 0xf5)
-	a.modrm(dst, rsp, slot)
+// sanitize writes pdep dst, src, [rsp+SlotAddrMask].
+func (a *asm) sanitize(dst, src int) {
+	a.raw(0xc4, 0x62|bit(dst < 8, 0x80), 0x83|byte(^src&15)<<3, 0xf5)
+	a.modrm(dst, rsp, target.SlotAddrMask)
+}
+
+// tag writes shrx dst, src, rsp, or rbp in Linux.
+func (a *asm) tag(dst, src int) {
+	count := rsp
+	if a.kernel == target.Linux {
+		count = rbp
+	}
+	a.raw(0xc4, 0x42|bit(dst < 8, 0x80)|bit(src < 8, 0x20), 0x83|byte(^count&15)<<3, 0xf7, 0xc0|byte(dst&7)<<3|byte(src&7))
 }
 
 func (a *asm) load(dst int, slot int32)  { a.mem(false, false, 8, []byte{0x8b}, dst, rsp, slot) }
 func (a *asm) store(src int, slot int32) { a.mem(false, false, 8, []byte{0x89}, src, rsp, slot) }
-func (a *asm) sanitize(dst, src int)     { a.bmi(3, dst, src, target.SlotAddrMask) }
 func (a *asm) mov(dst, src int)          { a.reg(8, []byte{0x89}, src, dst) }
 func (a *asm) lea(dst, base int, disp int32) {
 	a.mem(false, false, 8, []byte{0x8d}, dst, base, disp)
@@ -116,7 +124,7 @@ func (a *asm) step(how, reg int, d int32) {
 
 // touch checks the tag of src.
 func (a *asm) touch(t, src int) {
-	a.bmi(2, t, src, target.SlotTagMask)
+	a.tag(t, src)
 	if a.kernel == target.Linux {
 		a.raw(0x48|byte(t>>3)<<2|byte(t>>3)<<1, 0x8b, 0x44|byte(t&7)<<3, 0xc5|byte(t&7)<<3, target.LinuxTouch)
 		return

@@ -151,7 +151,7 @@ func TestCEffects(t *testing.T) {
 		}
 	}
 	prologue.raw(0x0f, 0xb7, 0xc9)
-	prologue.bmi(2, r14, rax, target.SlotTagMask)
+	prologue.tag(r14, rax)
 	var blobs []cBlob
 	for _, l := range formLines(t) {
 		for reg := range 16 {

@@ -37,8 +37,8 @@ func cPolicy() string {
 		value int64
 	}{
 		{"MAX_STEPS", maxSteps}, {"PATIENCE", patience},
-		{"SLOT_FS_BASE", target.SlotFSBase}, {"SLOT_ADDR_MASK", target.SlotAddrMask}, {"SLOT_TAG_MASK", target.SlotTagMask},
-		{"SLOTS_END", m.slots}, {"WRITABLE_END", target.WritableEnd}, {"MAX_TAG", m.maxTag}, {"POLL_DISP", int64(m.poll.disp)},
+		{"SLOT_FS_BASE", target.SlotFSBase}, {"SLOT_ADDR_MASK", target.SlotAddrMask},
+		{"SLOTS_END", m.slots}, {"WRITABLE_END", target.WritableEnd}, {"TAG_SHIFT", target.TagShift}, {"MAX_TAG", target.MaxTag}, {"POLL_DISP", int64(m.poll.disp)},
 		{"TOUCH_DISP", int64(m.touch.disp)}, {"MAX_REP_COUNT", target.MaxRepCount},
 	} {
 		p("#define UB_%s %#x", c.name, c.value)

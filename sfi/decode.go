@@ -272,6 +272,10 @@ func (r *reader) operands(in *inst, p *prefixes, op, modrm byte) *Error {
 			reg = op&7 | p.b<<3
 		case 'B':
 			reg, usesVVVV = p.vvvv, true
+			if f.fx == fxTag && in.osz == 8 && reg == r.anchor() {
+				in.src = reg
+				continue
+			}
 		case 'V', 'W', 'U':
 			continue
 		case 'H':
@@ -352,6 +356,15 @@ func (r *reader) operands(in *inst, p *prefixes, op, modrm byte) *Error {
 		return refuse(in.off, RuleBits, "bit %d of an operand of %d bits", uint8(in.imm), int(in.osz)*8)
 	}
 	return nil
+}
+
+// anchor is the register with target.TagShift in its low six bits, which is all that SHRX reads of its count (SDM volume 2):
+// nothing of the address becomes known.
+func (r *reader) anchor() uint8 {
+	if r.linux {
+		return regRBP
+	}
+	return regRSP
 }
 
 // bytes returns the operand's size.

@@ -20,6 +20,8 @@ func (c *census) compareLinux(code []byte, in *inst, f *zFacts) {
 		want = RuleSegment
 	case f.mnemonic == "rdpid":
 		want = RuleTrap
+	case f.count == 4:
+		want = RuleRSP
 	case f.rbp:
 		want = RuleRBP
 	}
@@ -69,7 +71,7 @@ const linuxFormPrologue = "f30f1efa" + // endbr64
 	"c4e2c3f57c2448" + // pdep rdi, rdi, [rsp+SlotAddrMask]
 	"c4e2cbf5742448" + // pdep rsi, rsi, [rsp+SlotAddrMask]
 	"0fb7c9" + // movzx ecx, cx
-	"c462faf5742450" // pext r14, rax, [rsp+SlotTagMask]
+	"c462d3f7f0" // shrx r14, rax, rbp: its tag
 
 // withoutGS drops the prefix 65.
 func withoutGS(code []byte) string {
@@ -130,7 +132,8 @@ func TestLinuxForms(t *testing.T) {
 		default:
 			refused++
 		}
-		if c.name == "ok" && got != "ok" && rule != "segment" && rule != "rbp" && rule != "slot" && rule != "memory" && rule != "trap" {
+		count := rule == "rsp" && strings.Contains(string(c.code), "\xdb\xf7") // SHRX by RSP
+		if c.name == "ok" && got != "ok" && !count && rule != "segment" && rule != "rbp" && rule != "slot" && rule != "memory" && rule != "trap" {
 			t.Errorf("%s: %x is refused (%s), but the Sentry accepts it", c.where, c.code, got)
 		}
 	}

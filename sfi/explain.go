@@ -107,7 +107,7 @@ func slotName(k target.Kernel, disp int32) string {
 	names := map[int32]string{
 		target.SlotRSP: "rsp", target.SlotR12: "r12", target.SlotR13: "r13", target.SlotR14: "r14", target.SlotR15: "r15",
 		target.SlotScratch0: "scratch0", target.SlotScratch1: "scratch1", target.SlotScratch2: "scratch2",
-		target.SlotFSBase: "fsbase", target.SlotAddrMask: "addrmask", target.SlotTagMask: "tagmask",
+		target.SlotFSBase: "fsbase", target.SlotAddrMask: "addrmask", target.SlotSpare: "spare",
 		target.SlotPoll: "poll", target.SlotBase: "base",
 	}
 	if k == target.Linux {

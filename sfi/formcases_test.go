@@ -25,7 +25,7 @@ const formPrologue = "c462fbf5642448" + // pdep r12, rax, [rsp+SlotAddrMask]
 	"4b8d3c2c" + // lea rdi, [r12+r13]
 	"4b8d742c08" + // lea rsi, [r12+r13+8]
 	"0fb7c9" + // movzx ecx, cx
-	"c462faf5742450" // pext r14, rax, [rsp+SlotTagMask]
+	"c462dbf7f0" // shrx r14, rax, rsp: its tag
 
 type formLine struct {
 	want  string

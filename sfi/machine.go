@@ -1,10 +1,6 @@
 package sfi
 
-import (
-	"math/bits"
-
-	"ub/target"
-)
+import "ub/target"
 
 // machine is what the two kernels' contracts differ in, as far as the dataflow and the checks of memory are concerned. What
 // is about the bytes of one instruction is in decode.go, which asks the table's kernel.
@@ -15,11 +11,10 @@ type machine struct {
 	// walkBelow is how far below the w of a touched value a byte may lie.
 	walkBelow int64
 	// both: what an access proves is remembered beside what is known of a sanitized address, and not instead.
-	both   bool
-	maxTag int64 // what pext with SlotTagMask leaves at most; the touch pattern's index
-	slots  int64 // first offset of the context block behind what may be read
+	both  bool
+	slots int64 // first offset of the context block behind what may be read
 
-	// The poll, and the touch with an index: base and displacement.
+	// The poll, and the touch with an index: base and displacement. The touch's base is the anchor, by which SHRX makes tags.
 	poll, touch struct {
 		base uint8
 		disp int32
@@ -60,7 +55,7 @@ var machines = [target.NumKernels]machine{
 }
 
 func sentryMachine() machine {
-	m := machine{kernel: target.Sentry, numbers: target.WindowSize, slots: target.SlotsEnd, maxTag: 1<<bits.OnesCount64(target.TagMask) - 1}
+	m := machine{kernel: target.Sentry, numbers: target.WindowSize, slots: target.SlotsEnd}
 	m.reach[isWindow] = span{target.DispLimit, target.DispLimit}
 	m.reach[isAbsolute] = m.reach[isWindow]
 	m.reach[isTouched] = span{WalkLimit, WalkLimit}
@@ -71,7 +66,7 @@ func sentryMachine() machine {
 }
 
 func linuxMachine() machine {
-	m := machine{kernel: target.Linux, numbers: 1 << target.LinuxAddrBits, slots: target.LinuxSlotsEnd, maxTag: 1<<bits.OnesCount64(target.LinuxTagMask) - 1}
+	m := machine{kernel: target.Linux, numbers: 1 << target.LinuxAddrBits, slots: target.LinuxSlotsEnd}
 	m.reach[isWindow] = span{target.LinuxBelow, target.LinuxAbove}
 	m.reach[isTouched] = span{WalkLimit, WalkLimit}
 	// With such a narrow limit neither fact can stand for the other where ways meet.

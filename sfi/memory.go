@@ -104,14 +104,14 @@ func (s *state) checkAnchor(m *machine, in *inst) *Error {
 	return s.checkTouch(m, in)
 }
 
-// checkTouch checks the touch pattern. Under the Sentry it is mov r, [rsp+index*8+SlotTouch]: with an index below 32 it reads
+// checkTouch checks the touch pattern. Under the Sentry it is mov r, [rsp+index*8+SlotTouch]: with a tag it reads
 // the block's last quadword or the page behind it, which is never mapped. In Linux it is mov r, [rbp+index*8+LinuxTouch], and
 // the anchor is the last quadword of its page.
 func (s *state) checkTouch(m *machine, in *inst) *Error {
 	if in.form.fx != fxCopy || in.mwrite || in.osz < 4 || in.scale != 8 || in.base != m.touch.base || in.disp != m.touch.disp {
 		return refuse(in.off, RuleMemory, "the context block or the anchor with an index register, and not the touch pattern")
 	}
-	if v := s[in.index]; v.kind != isNum || v.hi > m.maxTag {
+	if v := s[in.index]; v.kind != isNum || v.hi > target.MaxTag {
 		return refuse(in.off, RuleTouch, "%s is not proved to be a tag, but %v", regNames[in.index], v)
 	}
 	return nil

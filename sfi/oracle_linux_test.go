@@ -142,15 +142,13 @@ func (o *oracle) accessLinux(f *zFacts, regs *[16]uint64) (value uint64, fault b
 					value = linuxFSBase
 				case target.SlotAddrMask:
 					value = target.LinuxAddrMask
-				case target.SlotTagMask:
-					value = target.LinuxTagMask
 				}
 			}
 		case m.base == 5:
-			switch off := addr - linuxAnchor; off {
-			case 0:
+			switch off := addr - linuxAnchor; {
+			case off == 0:
 				value = 0
-			case 8: // the page behind, which is not mapped
+			case off >= 8 && off+size <= 8+4096: // the page behind, which is not mapped
 				fault = true
 			default:
 				return 0, false, fmt.Errorf("accesses the anchor at %#x", off)

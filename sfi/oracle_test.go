@@ -46,7 +46,7 @@ type oracle struct {
 // Addresses of the machine that the walks run on.
 const (
 	oracleWindow  = 0x0800_0000_0000
-	oracleBlock   = 0x00c0_0010_2000
+	oracleBlock   = 0x00c0_0010_2000 + target.TagShift
 	oraclePoll    = oracleBlock + target.PollDisp
 	oracleFSBase  = 0x0123_4567_8940
 	lowerHalf     = 1 << 47
@@ -108,7 +108,7 @@ func (o *oracle) checkShape(off int64, f *zFacts) error {
 		return fmt.Errorf("privileged, or with a hint")
 	case f.vec > o.env.Vec:
 		return fmt.Errorf("needs the vector level %v", f.vec)
-	case f.rsp:
+	case f.rsp, f.count == 4 && o.linux():
 		return fmt.Errorf("rsp is an operand")
 	case in.attr&zAttrSegment&^zAttrSegmentGS != 0:
 		return fmt.Errorf("segment prefix")
@@ -353,14 +353,12 @@ func (o *oracle) access(f *zFacts, regs *[16]uint64) (value uint64, fault bool, 
 					value = oracleFSBase
 				case target.SlotAddrMask:
 					value = target.AddrMask
-				case target.SlotTagMask:
-					value = target.TagMask
 				case target.SlotBase:
 					value = oracleWindow
 				}
 			}
 		case m.base == 4:
-			if inBlock >= 4096 && inBlock+size <= 8192 {
+			if behind := inBlock + target.TagShift; behind >= 4096 && behind+size <= 8192 {
 				fault = true
 			} else if inBlock != target.SlotTouch {
 				return 0, false, fmt.Errorf("touches the context block at %#x", inBlock)
@@ -457,7 +455,12 @@ func (o *oracle) execute(off int64, f *zFacts, regs *[16]uint64, value uint64) {
 			return
 		}
 		v = before[f.destReg] + map[string]uint64{"add": source, "sub": -source, "inc": 1, "dec": 1<<64 - 1}[f.mnemonic]
-	case "pdep", "pext":
+	case "shrx":
+		if f.count < 0 {
+			return
+		}
+		v = source >> (before[f.count] & 63)
+	case "pdep":
 		mask := value
 		if len(f.mems) == 0 {
 			return
@@ -466,9 +469,6 @@ func (o *oracle) execute(off int64, f *zFacts, regs *[16]uint64, value uint64) {
 			mask, source = uint64(uint32(mask)), uint64(uint32(source))
 		}
 		v = deposit(source, mask)
-		if f.mnemonic == "pext" {
-			v = extract(source, mask)
-		}
 	default:
 		return
 	}
@@ -490,18 +490,6 @@ func deposit(x, mask uint64) (v uint64) {
 		low := mask & -mask
 		if x&bit != 0 {
 			v |= low
-		}
-		mask &^= low
-	}
-	return v
-}
-
-// extract is PEXT.
-func extract(x, mask uint64) (v uint64) {
-	for bit := uint64(1); mask != 0; bit <<= 1 {
-		low := mask & -mask
-		if x&low != 0 {
-			v |= bit
 		}
 		mask &^= low
 	}

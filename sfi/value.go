@@ -194,9 +194,10 @@ func (s *state) result(m *machine, in *inst) value {
 		return m.num(int64(uint32(in.imm)), int64(uint32(in.imm)))
 	case fxZext:
 		return m.num(0, 1<<(8*in.form.ops[1].bytes(0))-1)
-	case fxPext:
-		if wide && in.reads(target.SlotTagMask) {
-			return m.num(0, m.maxTag)
+	case fxTag:
+		// No other form has the anchor as a source, and this one only as its count.
+		if wide && in.src == m.touch.base {
+			return m.num(0, target.MaxTag)
 		}
 	case fxPdep:
 		if wide && in.reads(target.SlotAddrMask) {

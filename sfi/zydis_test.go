@@ -43,6 +43,7 @@ type zFacts struct {
 	destBits  int
 	srcReg    int // second explicit operand if a register
 	srcBits   int
+	count     int // of SHRX with 64 bits: the register, which is not RSP or RBP as an operand; or -1
 	imm       int64
 	hasImm    bool
 }
@@ -74,7 +75,7 @@ func (z *zydis) facts(code []byte) (f zFacts, ok bool) {
 	in := &z.inst
 	f = zFacts{
 		length: int(in.length), mnemonic: z.mnemonic(), lock: in.attr&zAttrLock != 0,
-		rep: in.attr&(zAttrRep|zAttrRepe) != 0, width: int(in.operandW), destReg: -1, srcReg: -1,
+		rep: in.attr&(zAttrRep|zAttrRepe) != 0, width: int(in.operandW), destReg: -1, srcReg: -1, count: -1,
 	}
 	switch in.encoding {
 	case zEncodingVEX:
@@ -105,6 +106,10 @@ func (z *zydis) facts(code []byte) (f zFacts, ok bool) {
 				continue
 			}
 			f.highByte = f.highByte || high
+			if f.mnemonic == "shrx" && i == 2 && width == 64 {
+				f.count = n
+				continue
+			}
 			f.rsp, f.rbp = f.rsp || n == 4, f.rbp || n == 5
 			if o.actions&zWrite != 0 {
 				f.writes |= 1 << n

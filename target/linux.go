@@ -22,22 +22,21 @@ func (k Kernel) String() string {
 	return "?"
 }
 
-// The contract for the kernel Linux. The context block's slots are those above up to and with SlotTagMask, with the
-// constants below in the two masks, but for these differences:
+// The contract for the kernel Linux. The context block's slots are those above up to and with SlotSpare, with the
+// constant below in the mask, but for these differences:
 //   - The program's RBP is a virtual register too; its slot is the one that is SlotScratch0 for the Sentry.
 //   - Native RBP is the *anchor*: the address of a readable quadword that is 0, the last one of its page; nothing is
-//     mapped in the page behind. Translated code reads it in two ways only, the poll and the touch, and never changes it.
+//     mapped in the page behind. Translated code reads it in two ways only, the poll and the touch, and never changes it. Its low
+//     six bits are TagShift, so it is SHRX's count for a tag.
 //   - There is no SlotPoll and no SlotBase.
 const (
 	LinuxSlotRBP  = SlotScratch0 // program's RBP; writable
 	LinuxSlotsEnd = 0x58         // first offset that translated code may not touch
 
-	// LinuxAddrMask is PDEP's mask for a sanitized address: bits 0 to 46 stay, bits 47 to 62 move up by one. What was a kernel address
+	// LinuxAddrMask is PDEP's mask for a sanitized address: bits 0 to 46 stay, bits 47 to 62 move up by one, bit 63 is dropped: it
+	// is part of the tag. What was a kernel address
 	// is not canonical then, and faults.
 	LinuxAddrMask = ^(uint64(1) << 47)
-
-	// LinuxTagMask is PEXT's mask for the address bit that LinuxAddrMask drops: a tag is 0 or 1.
-	LinuxTagMask = uint64(1) << 63
 
 	// LinuxAddrBits: a number below 1<<LinuxAddrBits is a sanitized address as it is, and so is SlotFSBase.
 	LinuxAddrBits = 47
@@ -49,7 +48,7 @@ const (
 	LinuxAbove = 1 << 32
 
 	// LinuxPollDisp is where a blob polls: mov r32, [rbp+LinuxPollDisp]. To make a thread leave, the module's timer moves the
-	// anchor in the registers that it has interrupted to the page that is not mapped.
+	// anchor in the registers that it has interrupted, by a multiple of 64, to the page that is not mapped.
 	LinuxPollDisp = 0
 
 	// LinuxTouch: reading [rbp + tag*8 + LinuxTouch] faults unless tag is 0.

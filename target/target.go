@@ -16,7 +16,7 @@ const (
 	SlotScratch2 = 0x38 // free for translated code; writable
 	SlotFSBase   = 0x40 // program's FS base, always below WindowSize; read-only
 	SlotAddrMask = 0x48 // holds AddrMask; read-only
-	SlotTagMask  = 0x50 // holds TagMask; read-only
+	SlotSpare    = 0x50 // holds 0; read-only
 	SlotPoll     = 0x58 // 0 when the thread is asked to leave; for the dispatch trampoline: blobs poll at PollDisp
 	SlotBase     = 0x60 // host address of the program's window, the value of GS base; read-only
 	SlotsEnd     = 0x68 // first offset that translated code may not touch at all (but for SlotTouch)
@@ -30,9 +30,18 @@ const (
 	// wait for it in vain (4K aliasing: ten times the time of a loop that stored RSP).
 	PollDisp = -0x200
 
+	// TagShift is what a register that translated code may neither change nor know has in its low six bits: the block's address
+	// for the Sentry, the anchor in Linux. SHRX takes its count from there, so that shrx t, a, rsp makes t the tag of address a,
+	// its upper 8 bits, in one operation without a constant to be loaded and without touching the flags. The block begins that
+	// far behind the start of its page.
+	TagShift = 56
+
+	// MaxTag is the largest tag.
+	MaxTag = 1<<(64-TagShift) - 1
+
 	// SlotTouch is the last quadword of the context block's page; the page after it is never mapped. Reading
 	// [rsp + tag*8 + SlotTouch] faults unless tag is 0.
-	SlotTouch = 0xff8
+	SlotTouch = 0x1000 - 8 - TagShift
 )
 
 // The program's window in the Sentry: the program's addresses [0, WindowSize) appear at [base, base+WindowSize), and
@@ -47,11 +56,8 @@ const (
 	DispLimit = 1 << 32
 
 	// AddrMask is PDEP's mask for a sanitized address: address bits 0..41 stay, bits 42..58 move to 47..63. With any
-	// of those set the result is non-canonical or in the kernel's half and faults; bits 59..63 are dropped (see TagMask).
+	// of those set the result is non-canonical or in the kernel's half and faults; bits 59..63 are dropped: they are part of the tag.
 	AddrMask = uint64(WindowSize-1) | uint64(0x1ffff)<<47
-
-	// TagMask is PEXT's mask for the five address bits that AddrMask drops.
-	TagMask = uint64(0x1f) << 59
 
 	// MaxRepCount is the largest RCX with which a REP string instruction may run (bounds the time without a poll).
 	MaxRepCount = 1 << 16

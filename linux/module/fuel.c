@@ -23,9 +23,16 @@
 #include <asm/irq_regs.h>
 
 #include "ub.h"
+#include "ub_policy.h"
 
-/* The last quadword of a page, 0. What follows is never mapped. */
+/*
+ * The last quadword of a page, 0. What follows is never mapped. Translated code
+ * has the address in RBP, and takes its low six bits for a count: an address
+ * shifted by UB_TAG_SHIFT is its tag. So it is moved by UB_ANCHOR_STEP.
+ */
 unsigned long ub_anchor;
+
+#define UB_ANCHOR_STEP	64
 
 static unsigned int fuel_us = 4000;
 module_param(fuel_us, uint, 0444);
@@ -87,7 +94,7 @@ static enum hrtimer_restart ub_tick(struct hrtimer *timer)
 	    (ub_in_arena(regs->ip) ||
 	     (regs->ip >= (unsigned long)ub_dispatch_begin &&
 	      regs->ip < (unsigned long)ub_dispatch_end)))
-		regs->bp = ub_anchor + sizeof(u64);
+		regs->bp = ub_anchor + UB_ANCHOR_STEP;
 	return HRTIMER_RESTART;
 }
 
@@ -128,6 +135,9 @@ int ub_fuel_init(void)
 		return -ENOMEM;
 	}
 	ub_anchor = (unsigned long)page + PAGE_SIZE - sizeof(u64);
+	BUILD_BUG_ON((PAGE_SIZE - sizeof(u64)) % UB_ANCHOR_STEP !=
+		     UB_TAG_SHIFT);
+	BUILD_BUG_ON(UB_ANCHOR_STEP + 8 * UB_MAX_TAG > PAGE_SIZE);
 	for_each_possible_cpu(cpu) {
 		struct hrtimer *timer = &per_cpu_ptr(&ub_fuel, cpu)->timer;
 

@@ -155,6 +155,15 @@ static u32 read_operand(struct ub_reader *r, struct ub_inst *in,
 	case 'Z':
 		return note_register(in, p, o, (r->op & 7) | p->b << 3);
 	case 'B':
+		/*
+		 * The anchor is SHRX's count where that makes a tag: of a
+		 * count only the low six bits are read.
+		 */
+		if (ub_form(in)->fx == UB_FX_TAG && in->osz == 8 &&
+		    p->vvvv == UB_RBP) {
+			in->src = UB_RBP;
+			return 0;
+		}
 		return note_register(in, p, o, p->vvvv);
 	case 'L':
 		err = ub_get(r, &b);

@@ -81,10 +81,10 @@ enum {
 #define UB_PATIENCE 0x6
 #define UB_SLOT_FS_BASE 0x40
 #define UB_SLOT_ADDR_MASK 0x48
-#define UB_SLOT_TAG_MASK 0x50
 #define UB_SLOTS_END 0x58
 #define UB_WRITABLE_END 0x40
-#define UB_MAX_TAG 0x1
+#define UB_TAG_SHIFT 0x38
+#define UB_MAX_TAG 0xff
 #define UB_POLL_DISP 0x0
 #define UB_TOUCH_DISP 0x0
 #define UB_MAX_REP_COUNT 0x10000
@@ -113,7 +113,7 @@ enum {
 	UB_FX_IMM,
 	UB_FX_ZEXT,
 	UB_FX_LEA,
-	UB_FX_PEXT,
+	UB_FX_TAG,
 	UB_FX_PDEP,
 	UB_FX_PLUS,
 	UB_FX_MINUS,

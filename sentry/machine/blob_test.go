@@ -62,7 +62,7 @@ func (a *blobAsm) exit(s target.Sym, rip uint64) {
 
 // touch and sanitize put the sanitized value of reg into dst; f is the record of a tag fault.
 func (a *blobAsm) sanitize(dst, reg int, f btc.Fault) {
-	a.pextMem(r15, reg, rSP, target.SlotTagMask)
+	a.tag(r15, reg)
 	f.Kind = btc.FaultTouch
 	a.fault(f)
 	a.raw(0x4e, 0x8b, 0xbc, 0xfc) // mov r15, [rsp+r15*8+SlotTouch]
@@ -70,10 +70,9 @@ func (a *blobAsm) sanitize(dst, reg int, f btc.Fault) {
 	a.pdepMem(dst, reg, rSP, target.SlotAddrMask)
 }
 
-// pextMem is pext dst, src, [base+disp] (VEX.LZ.F3.0F38.W1 F5 /r).
-func (a *blobAsm) pextMem(dst, src, base int, disp int32) {
-	a.raw(0xc4, vexRXB(dst, 0, base)|0x02, 0x82|byte(^src&0xf)<<3, 0xf5)
-	a.mem(dst, base, disp)
+// tag is shrx dst, src, rsp (VEX.LZ.F2.0F38.W1 F7 /r).
+func (a *blobAsm) tag(dst, src int) {
+	a.raw(0xc4, vexRXB(dst, 0, src)|0x02, 0x83|byte(^rSP&0xf)<<3, 0xf7, 0xc0|byte(dst&7)<<3|byte(src&7))
 }
 
 // gsLoad is mov dst, gs:[base+disp], gsStore the opposite.

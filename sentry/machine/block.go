@@ -38,7 +38,10 @@ const (
 	FlagsAllowed = flagsArith | flag1 | flagIF | flagRF | flagID
 )
 
-// block is a context block: one page that RSP points at while translated code runs. Its first part is the slots of
+// blockOffset is where in its page a context block begins: the low bits of RSP are a count for SHRX.
+const blockOffset = target.TagShift
+
+// block is a context block: the page that RSP points into while translated code runs. Its first part is the slots of
 // package target, the only part that translated code can name; the rest belongs to the trampolines, to the signal
 // handlers and to Run. Polls read the page before, see disarm; the page after is never
 // mapped.
@@ -49,7 +52,8 @@ type block struct {
 	rsp, r12, r13, r14, r15 uint64 // target.SlotRSP...: homes of the program's virtual registers
 	scratch                 [3]uint64
 	fsBase                  uint64
-	addrMask, tagMask       uint64
+	addrMask                uint64
+	_                       uint64 // target.SlotSpare
 	poll                    uint64 // not 0: polls pass; 0: leave
 	base                    uint64 // host address of the window
 
@@ -81,7 +85,7 @@ type block struct {
 }
 
 // offVec is where the vector state is: VMOVDQA64 needs it aligned.
-const offVec = 0x1c0
+const offVec = 0x1c8
 
 // The layout that translated code, the verifier and this package share, checked when compiling: an index that is not
 // 0 does not compile.
@@ -94,13 +98,13 @@ var (
 	_ = [1]int{}[unsafe.Offsetof(block{}.scratch)-target.SlotScratch0]
 	_ = [1]int{}[unsafe.Offsetof(block{}.fsBase)-target.SlotFSBase]
 	_ = [1]int{}[unsafe.Offsetof(block{}.addrMask)-target.SlotAddrMask]
-	_ = [1]int{}[unsafe.Offsetof(block{}.tagMask)-target.SlotTagMask]
 	_ = [1]int{}[unsafe.Offsetof(block{}.poll)-target.SlotPoll]
 	_ = [1]int{}[unsafe.Offsetof(block{}.base)-target.SlotBase]
 	_ = [1]int{}[unsafe.Offsetof(block{}.vec)-offVec]
 	_ = [unsafe.Offsetof(block{}.regs) - target.SlotsEnd]struct{}{}
 	_ = [target.SlotTouch - unsafe.Sizeof(block{})]struct{}{}
-	_ = [1]int{}[target.SlotTouch+8-pageSize]
+	_ = [1]int{}[blockOffset+target.SlotTouch+8-pageSize]
+	_ = [1]int{}[(blockOffset+offVec)%64]
 )
 
 // Byte offsets of fields for the trampolines.

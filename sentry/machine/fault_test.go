@@ -57,14 +57,15 @@ func TestBadAddresses(t *testing.T) {
 		target.WindowSize - 8: btc.FaultAccess,
 		0xffff_8000_0000_0000: btc.FaultTouch, // kernel
 		^uint64(0):            btc.FaultTouch,
-		0x07ff_fc00_0000_0000: btc.FaultAccess, // becomes the kernel's half
-		0x07ff_fc00_0001_0000: btc.FaultAccess,
+		0x00ff_fc00_0000_0000: btc.FaultAccess, // becomes not canonical
+		0x00ff_fc00_0001_0000: btc.FaultAccess,
+		0x07ff_fc00_0001_0000: btc.FaultTouch, // would become the kernel's half
 	}
-	for bit := target.WindowBits; bit < 59; bit++ {
+	for bit := target.WindowBits; bit < target.TagShift; bit++ {
 		addrs[1<<bit] = btc.FaultAccess
 		addrs[1<<bit|0x10000] = btc.FaultAccess
 	}
-	for bit := 59; bit < 64; bit++ {
+	for bit := target.TagShift; bit < 64; bit++ {
 		addrs[1<<bit] = btc.FaultTouch
 		addrs[1<<bit|0x10000] = btc.FaultTouch // its low bits name mapped memory
 	}

@@ -126,7 +126,7 @@ func (t *Thread) rearm() bool {
 	if t.stop.Load() {
 		return false
 	}
-	if mprotect(addrOfBlock(t.b)-pageSize, pageSize, unix.PROT_READ) != nil {
+	if mprotect(t.b.pollPage(), pageSize, unix.PROT_READ) != nil {
 		return false // too many mappings: the program runs natively
 	}
 	atomic.StoreUint64(&t.b.poll, 1)

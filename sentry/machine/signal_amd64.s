@@ -23,7 +23,8 @@
 	SUBQ	·blocksLo(SB), AX; \
 	CMPQ	AX, ·blocksSize(SB); \
 	JAE	out; \
-	TESTQ	$0xfff, CX; \
+	LEAQ	-const_blockOffset(CX), AX; \
+	TESTQ	$0xfff, AX; \
 	JNE	out
 
 // faultHandler handles SIGSEGV, SIGBUS, SIGFPE and SIGILL: DI = signal, SI = siginfo, DX = ucontext, as the kernel calls it, on
@@ -66,7 +67,7 @@ TEXT ·urgHandler(SB), NOSPLIT|NOFRAME, $0
 	MOVQ	DI, R8
 	MOVQ	SI, R9
 	MOVQ	DX, R10
-	LEAQ	-4096(CX), DI
+	LEAQ	-(4096+const_blockOffset)(CX), DI
 	MOVL	$4096, SI
 	XORL	DX, DX		// PROT_NONE
 	MOVL	$10, AX		// mprotect

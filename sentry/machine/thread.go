@@ -61,7 +61,7 @@ func (m *Machine) NewThread() (*Thread, error) {
 		m.freeBlocks = append(m.freeBlocks, t.index)
 		return nil, fmt.Errorf("opening the page that polls read: %w", err)
 	}
-	t.b = blockAt(addr)
+	t.b = blockAt(addr + blockOffset)
 	for v := range t.tables {
 		t.tables[v] = tableAt(m.tablesAddr(t.index) + uintptr(v)*tableSize)
 		t.tables[v].clear(0)
@@ -70,7 +70,6 @@ func (m *Machine) NewThread() (*Thread, error) {
 	b := t.b
 	*b = block{
 		addrMask: target.AddrMask,
-		tagMask:  target.TagMask,
 		poll:     1,
 		seq:      b.seq, // continues: somebody may wait for the previous owner to have left
 		epoch:    m.epoch.Load(),
@@ -87,6 +86,7 @@ func (m *Machine) NewThread() (*Thread, error) {
 // tablesAddr is where the tables of the thread with index i are.
 func (m *Machine) tablesAddr(i int) uintptr { return m.tables + uintptr(i)*tablesSize }
 
+// blockAddr is the page of the context block with index i.
 func (m *Machine) blockAddr(i int) uintptr { return m.blocks + pageSize + uintptr(i)*blockStride }
 
 // Free gives the thread's memory back. It must not be running, and must not be used afterwards.
@@ -128,11 +128,14 @@ func (t *Thread) Stop() {
 // page protected: then it leaves at its first poll, which clears poll (see fault), and starts over.
 func (b *block) disarm() {
 	atomic.StoreUint64(&b.poll, 0)
-	if err := mprotect(addrOfBlock(b)-pageSize, pageSize, unix.PROT_NONE); err != nil {
+	if err := mprotect(b.pollPage(), pageSize, unix.PROT_NONE); err != nil {
 		// The page between two that are not accessible: this makes one mapping of three, and cannot fail.
 		panic(fmt.Sprintf("BUG: closing the page that polls read: %v", err))
 	}
 }
+
+// pollPage is the page that polls read: the one below the block's.
+func (b *block) pollPage() uintptr { return addrOfBlock(b) - blockOffset - pageSize }
 
 // ClearStop ends the effect of Stop.
 func (t *Thread) ClearStop() { t.stop.Store(false) }
