@@ -195,8 +195,8 @@ func (s *state) result(m *machine, in *inst) value {
 	case fxZext:
 		return m.num(0, 1<<(8*in.form.ops[1].bytes(0))-1)
 	case fxTag:
-		// No other form has the anchor as a source, and this one only as its count.
-		if wide && in.src == m.touch.base {
+		// No other form has the anchor as a source, and this one only as its count, with 64 bits.
+		if in.src == m.touch.base {
 			return m.num(0, target.MaxTag)
 		}
 	case fxPdep:

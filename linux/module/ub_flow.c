@@ -191,7 +191,7 @@ static struct ub_value result(const struct ub_state *s,
 		return number(0, f->ops[1].size == 'b' ? 0xff : 0xffff);
 	case UB_FX_TAG:
 		/* RBP is nobody else's source, and SHRX's only as its count. */
-		if (wide && in->src == UB_RBP)
+		if (in->src == UB_RBP)
 			return number(0, UB_MAX_TAG);
 		break;
 	case UB_FX_PDEP:
