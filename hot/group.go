@@ -61,9 +61,9 @@ func (g *Group) Payoff() (ticks int64, pairs uint32) { return g.trial.payoff(), 
 // pair takes the mean difference of all passes of a pair of windows, in which a pass took base ticks without bypass, and reports whether bypass is to end for a while.
 func (g *Group) pair(c *Config, now uint64, d, base int64) bool {
 	// Here it is about harm, not gain: what is neither is left to the gaps. And the gaps themselves have been found to pay, so
-	// there must be more evidence.
+	// there must be more evidence; or a loss that is as large as it is frequent.
 	g.trial.put(c, d+base/20+int64(c.MinPayoff))
-	if !g.trial.loses(c, max(1, c.KeepPermille/8)) {
+	if !g.trial.loses(c, max(1, c.KeepPermille/8)) && !(g.trial.n >= c.MinPairs && g.trial.payoff() < -int64(c.MinPayoff)) {
 		if g.Setbacks > 0 && now-g.since > 2*c.RetryMax {
 			g.Setbacks = 0
 		}

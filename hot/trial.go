@@ -1,6 +1,7 @@
 package hot
 
 import (
+	"cmp"
 	"math/bits"
 	"slices"
 )
@@ -89,13 +90,25 @@ func (t *trial) payoff() int64 {
 	d := t.d
 	s := d[:t.n]
 	slices.Sort(s)
-	p := (s[(t.n-1)/2] + s[t.n/2]) / 2
+	return (s[(t.n-1)/2]+s[t.n/2])/2 + t.long()
+}
+
+// long is what rare long passes add to the payoff: 0 if they are too few, or differ by no more than chance would have them differ.
+func (t *trial) long() int64 {
 	if t.active.tails >= minTails && t.base.tails >= minTails && uint32(bits.OnesCount32(t.full))*minFull >= t.n {
 		if b, a := t.base.perPass(), t.active.perPass(); apart(b, t.base.tails, a, t.active.tails) {
-			p += int64(b) - int64(a)
+			return int64(b) - int64(a)
 		}
 	}
-	return p
+	return 0
+}
+
+// sum is that of the last n differences.
+func (t *trial) sum(c *Config, n uint32) (sum int64) {
+	for k := range n {
+		sum += t.d[(t.i+c.MaxPairs-1-k)%c.MaxPairs]
+	}
+	return sum
 }
 
 // unlikely reports whether wins or more of n are less likely than permille/1000 if wins and losses are equally so.
@@ -126,15 +139,44 @@ func (t *trial) wins(c *Config) bool {
 	return t.n >= c.MinPairs && unlikely(t.last(c, t.n), t.n, c.KeepPermille) && t.payoff() > int64(c.MinPayoff)
 }
 
+// outranks reports whether the gap pays by Wilcoxon's signed-rank test, for which a large difference is more than a small one, but an outlier no
+// more than the next one to it. It is stronger than the sign test where a gap wins much and loses little, but believes what
+// makes only few differences large: in long windows, where a crossing's state does not, it decides when all differences are there.
+func (t *trial) outranks(c *Config) bool {
+	d := t.d
+	s := d[:t.n]
+	slices.SortFunc(s, func(a, b int64) int { return cmp.Compare(max(a, -a), max(b, -b)) })
+	var ways [maxPairs*(maxPairs+1)/2 + 1]uint64 // of giving signs to the ranks so far that have this sum of those with a plus
+	ways[0] = 1
+	sum, most := 0, 0
+	for i, v := range s {
+		rank := i + 1
+		if v > int64(c.MinPayoff) {
+			sum += rank
+		}
+		for most += rank; rank <= most; most-- {
+			ways[most] += ways[most-rank]
+		}
+		most = rank * (rank + 1) / 2
+	}
+	var asMuch uint64
+	for _, n := range ways[sum:] {
+		asMuch += n
+	}
+	return t.n > 0 && asMuch*1000 <= uint64(c.KeepPermille)<<t.n && t.payoff() > int64(c.MinPayoff)
+}
+
 // loses reports whether the last differences, however many of them make the clearest case, say that the gap does not
-// pay, with an error of permille at each look; or the rare long passes do, which few differences show.
+// pay, with an error of permille at each look; or the rare long passes do, which few differences show. Crossings are either cheap, when
+// both sides wait for each other actively, or dear, and a gap can win much where they are dear and lose a little, more often, where they are
+// cheap: so the differences must also sum up to a loss.
 func (t *trial) loses(c *Config, permille uint32) bool {
 	var losses uint32
 	for n := uint32(1); n <= t.n; n++ {
 		losses = n - t.last(c, n)
-		if n >= c.MinPairs/2 && unlikely(losses, n, permille) {
+		if n >= c.MinPairs/2 && unlikely(losses, n, permille) && t.sum(c, n) < 0 {
 			return true
 		}
 	}
-	return t.n >= c.MinPairs && t.payoff() < -int64(c.MinPayoff)
+	return t.n >= c.MinPairs && t.long() < 0 && t.payoff() < -int64(c.MinPayoff)
 }

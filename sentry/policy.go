@@ -57,7 +57,9 @@ func (e *engine) gapFor(as *addressSpace, k gapKey, s *site) *gap {
 	if g == nil {
 		parent := as.gaps[gapKey{rip: k.rip}]
 		if k.caller != 0 && k.caller != otherCallers && parent != nil {
-			if parent.callers >= maxCallers {
+			// What a wrapper has not written in its frame may be anything: without many gaps being measured one by one, that
+			// tells nothing apart.
+			if _, ok := e.codeAtLocked(as, k.caller, k.caller+1); !ok || parent.callers >= maxCallers {
 				k.caller = otherCallers
 				g = as.gaps[k]
 			} else {

@@ -172,7 +172,7 @@ func TestCallersAreToldApart(t *testing.T) {
 	caller := byte(0xa)
 	k.e.read = func(_ *machine.Window, rsp uint64, dst []byte) bool {
 		clear(dst)
-		dst[0] = caller
+		dst[0], dst[1] = caller, 0x11
 		return rsp == 4 // as distinct has it
 	}
 	for range 60_000 {
@@ -183,9 +183,26 @@ func TestCallersAreToldApart(t *testing.T) {
 	}
 	k.e.mu.Lock()
 	defer k.e.mu.Unlock()
-	good, bad := k.as.gaps[gapKey{0x1100, 0xa}], k.as.gaps[gapKey{0x1100, 0xb}]
+	good, bad := k.as.gaps[gapKey{0x1100, 0x110a}], k.as.gaps[gapKey{0x1100, 0x110b}]
 	if good.State != hot.Kept || bad.State != hot.RolledBack && bad.State != hot.Trial {
 		t.Errorf("the one that pays is %v, the other %v", good.State, bad.State)
+	}
+}
+
+// What a wrapper leaves where a return address was once, such as the addresses of a server's clients, is no caller.
+func TestCallersAreCode(t *testing.T) {
+	w := newWorld(t, nil)
+	as, _ := hotSite(t, w)
+	s := as.sites[0x1100]
+	w.e.gapFor(as, gapKey{rip: 0x1100}, s)
+	others := w.e.gapFor(as, gapKey{0x1100, otherCallers}, s)
+	for i := range uint64(5) {
+		if g := w.e.gapFor(as, gapKey{0x1100, 0x7000_0000 + i<<8}, s); g != others {
+			t.Errorf("%+v has a gap of its own", g.key)
+		}
+		if g := w.e.gapFor(as, gapKey{0x1100, 0x1100 + i}, s); g == others {
+			t.Errorf("%+v has none", g.key)
+		}
 	}
 }
 
@@ -195,7 +212,7 @@ func TestGapsAreBounded(t *testing.T) {
 	s := as.sites[0x1100]
 	w.e.gapFor(as, gapKey{rip: 0x1100}, s)
 	for i := range uint64(10 * maxGaps) {
-		if g := w.e.gapFor(as, gapKey{0x1100, i + 1}, s); g == nil {
+		if g := w.e.gapFor(as, gapKey{0x1100, 0x1001 + i}, s); g == nil {
 			t.Fatal("no gap")
 		}
 		w.e.gapFor(as, gapKey{rip: 0x2000 + i}, s)
