@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"ub/btc"
 	"ub/path"
 	"ub/sentry/machine"
 	"ub/target"
@@ -303,11 +304,11 @@ func TestInlineTargets(t *testing.T) {
 	for _, base := range []uint64{lowBase, highBase} {
 		// jmp rax, and at 16*k: add edx, k; int3
 		code := "ff e0" + strings.Repeat("90", 14)
-		for k := 1; k <= 6; k++ {
+		for k := 1; k <= 10; k++ {
 			code += fmt.Sprintf("83 c2 %02x cc", k) + strings.Repeat("90", 12)
 		}
 		b, _ := hex.DecodeString(strings.ReplaceAll(code, " ", ""))
-		for n := 0; n <= 6; n++ {
+		for n := 0; n <= 10; n++ {
 			var hints path.Hints
 			for k := 1; k <= n; k++ {
 				if hints == nil {
@@ -322,11 +323,11 @@ func TestInlineTargets(t *testing.T) {
 				t.Fatal(err)
 			}
 			c, _ := in.Entry(base)
-			for k := uint64(1); k <= 6; k++ {
+			for k := uint64(1); k <= 10; k++ {
 				s := state{rip: base, flags: 0x41}
 				s.gpr[0], s.gpr[1] = base+16*k, 99
 				x, got := w.enter(c, s)
-				inline := k <= uint64(min(n, 4))
+				inline := k <= uint64(min(n, btc.MaxInlineTargets))
 				if want := uint64(0); got.gpr[1] != 99 || inline && (x.Reason != machine.ExitStop || got.gpr[2] != k) ||
 					!inline && (x.Reason != machine.ExitMiss || got.gpr[2] != want || got.flags != 0x41 || x.From != base) {
 					t.Errorf("%d targets known, to number %d: %v at %v", n, k, x.Reason, got)

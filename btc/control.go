@@ -1,6 +1,8 @@
 package btc
 
 import (
+	"slices"
+
 	"ub/path"
 	"ub/target"
 	"ub/x86"
@@ -300,9 +302,41 @@ func (t *translator) indirect() {
 		t.e.mov(regSaveRCX, rcx)
 	}
 	hits := make([]x86.Label, len(targets))
+	for i := range hits {
+		hits[i] = t.e.newLabel()
+	}
+	here := t.c
+	after := here // where a target is reached: the registers that the comparisons use hold nothing more
+	after.unpin()
+	after.drop(regTarget)
+	after.drop(regSaveRCX)
+	if slices.ContainsFunc(targets, func(addr uint64) bool { return !fits32(-int64(addr)) }) {
+		after.drop(regFrom)
+	}
+	// arrive is the way from a hit to the blocks: all but the next one, which comes last, to be run into.
+	arrive := func(from, to int) {
+		last := -1
+		for i := from; i < to; i++ {
+			if blocks[i] == t.next && to == len(targets) {
+				last = i
+				continue
+			}
+			t.arrive(hits[i], &after, blocks[i], len(targets) <= 2)
+			t.e.jmp(t.labels[blocks[i].Index])
+		}
+		if last >= 0 {
+			t.arrive(hits[last], &after, t.next, len(targets) <= 2)
+		}
+	}
 	var loaded uint64 // what R14 holds the negative of
 	for i, addr := range targets {
-		hits[i] = t.e.newLabel()
+		if i == hitsInReach {
+			more := t.e.newLabel()
+			t.e.jmp(more)
+			arrive(0, i)
+			t.e.bind(more)
+			t.c = here
+		}
 		if d := -int64(addr); fits32(d) {
 			t.e.lea(rcx, regTarget, 0, 0, int32(d))
 		} else {
@@ -327,33 +361,24 @@ func (t *translator) indirect() {
 	}
 	t.e.leaHere(regFrom)
 	t.e.jmpSym(target.SymDispatch)
-	t.c.unpin()
-	t.c.drop(regTarget)
-	t.c.drop(regSaveRCX)
-	if loaded != 0 {
-		t.c.drop(regFrom)
+	if len(targets) > hitsInReach {
+		arrive(hitsInReach, len(targets))
+	} else {
+		arrive(0, len(targets))
 	}
-	state := t.c
-	arrive := func(i int, b *path.Block) {
-		t.e.bind(hits[i])
-		t.e.mov(rcx, regSaveRCX)
-		t.c = state
-		// Many hits leave no room for more within reach of the first JRCXZ.
-		t.edge(b, len(targets) <= 2)
-	}
-	last := -1 // the hit that falls into the next block comes last
-	for i, addr := range targets {
-		b := t.p.BlockAt(addr)
-		if b == t.next {
-			last = i
-			continue
-		}
-		arrive(i, b)
-		t.e.jmp(t.labels[b.Index])
-	}
-	if last >= 0 {
-		arrive(last, t.next)
-	}
+	t.c = after
+}
+
+// hitsInReach is how many targets are compared with before the ways to them follow, so that JRCXZ reaches these.
+const hitsInReach = 4
+
+// arrive is the way from a comparison that has found its target, b, with the register cache as it is then. Many hits leave no room
+// for conforming within reach of the first JRCXZ.
+func (t *translator) arrive(hit x86.Label, state *cache, b *path.Block, conform bool) {
+	t.e.bind(hit)
+	t.e.mov(uint8(x86.RCX), regSaveRCX)
+	t.c = *state
+	t.edge(b, conform)
 }
 
 // settleRSP makes R12, which the comparisons leave alone, the program's RSP, if that is in a register.

@@ -36,9 +36,11 @@ type Options struct {
 }
 
 const (
-	DefaultInlineTargets = 4
-	// MaxInlineTargets keeps the hits within the reach of JRCXZ.
-	MaxInlineTargets = 4
+	DefaultInlineTargets = 8
+	MaxInlineTargets     = 8
+
+	// FewTargets is how many a branch has at most whose targets are worth being entries of its path.
+	FewTargets = 4
 )
 
 func (o Options) inlineTargets() int {

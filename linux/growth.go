@@ -172,7 +172,7 @@ func (s *Session) root(r request) (root, owner *site) {
 	if b == nil {
 		return r.s, nil
 	}
-	if !r.apart && !b.full && b.root.blob == b && b.root.extended < s.config.MaxExtensions && len(b.wanted) < maxEntries && s.hints[r.from].Len() <= btc.MaxInlineTargets {
+	if !r.apart && !b.full && b.root.blob == b && b.root.extended < s.config.MaxExtensions && len(b.wanted) < maxEntries && s.hints[r.from].Len() <= btc.FewTargets {
 		return b.root, b.root
 	}
 	return r.s, b.root

@@ -71,7 +71,7 @@ func (e *engine) rootLocked(r request) (root, owner *site) {
 	if b == nil {
 		return r.s, nil
 	}
-	if !b.full && !b.root.full(&e.config) && len(b.wanted) < maxEntries && r.s.as.hints[r.from].Len() <= btc.MaxInlineTargets {
+	if !b.full && !b.root.full(&e.config) && len(b.wanted) < maxEntries && r.s.as.hints[r.from].Len() <= btc.FewTargets {
 		return b.root, b.root
 	}
 	return r.s, b.root

@@ -241,7 +241,7 @@ func (e *engine) learn(from, to uint64) bool {
 	// As in production: to the path it was missed from, while the branch has few targets, else a path of its own.
 	switch {
 	case slices.Contains(e.entries, to) || slices.Contains(e.own, to):
-	case len(e.entries) < maxEntries && len(e.hints[from]) <= btc.MaxInlineTargets:
+	case len(e.entries) < maxEntries && len(e.hints[from]) <= btc.FewTargets:
 		e.entries = append(e.entries, to)
 	default:
 		e.own = append(e.own, to)
