@@ -31,6 +31,14 @@ type join struct {
 	state       cache // of the last round
 }
 
+// forgetLimits forgets what has been found about joins while less registers were free, but for what loops come round with.
+func (t *translator) forgetLimits() {
+	for i := range t.joins {
+		j := &t.joins[i]
+		*j = join{narrow: j.narrow, back: j.back, hasBack: j.hasBack}
+	}
+}
+
 // clean is c without what is only of use during an instruction, for comparing.
 func (c *cache) clean() cache {
 	out := *c

@@ -57,6 +57,9 @@ func (t *translator) release(n uint8) {
 
 // evict frees n, writing back what is only there.
 func (t *translator) evict(n uint8) {
+	if n == stackReg {
+		t.crowdOut()
+	}
 	for _, v := range t.k.virtuals {
 		if t.c.val[v].n == n && t.c.dirty&(1<<v) != 0 {
 			t.writeBack(v)
@@ -70,6 +73,10 @@ const (
 	horizon       = 24
 	horizonBlocks = 4
 )
+
+// stackWorth is the distance of the next use of RSP, at most, as its register is worth more than others: the blocks behind this one
+// want it, and to get it back takes twice as long.
+const stackWorth = 8
 
 // evictScore says how good a victim n is: the further away its next use, and the cheaper to give up, the better.
 func (t *translator) evictScore(n uint8) int {
@@ -91,6 +98,9 @@ func (t *translator) evictScore(n uint8) int {
 		d++
 		return true
 	})
+	if sans&(1<<x86.RSP) != 0 && t.stacks[t.b.Index] && t.stackless[t.b.Index] < 0 {
+		d = min(d, stackWorth)
+	}
 	score := 4 * d
 	if t.c.dirty&vals == 0 {
 		score += 2

@@ -1,6 +1,8 @@
 package btc
 
 import (
+	"slices"
+
 	"ub/path"
 	"ub/target"
 	"ub/x86"
@@ -16,38 +18,91 @@ const stackReg = 12
 // stackBound is how far stackReg may be, at a label, from an address that was sanitized or accessed.
 const stackBound = 1 << 16
 
-// stackHorizon is how many instructions ahead a use of the stack is worth a register, in at most stackBlocks blocks.
-const (
-	stackHorizon = 32
-	stackBlocks  = 6
-)
-
-// findStackBlocks finds the blocks to which the convention applies.
+// findStackBlocks finds the blocks to which the convention applies: those from which a use of the RSP that they begin with can be
+// reached. A program may have anything in RSP while it does not use it. Small loops in which it is not used are those that may give its
+// register away.
 func (t *translator) findStackBlocks() {
 	t.stacks = make([]bool, len(t.p.Blocks))
+	t.stackless = make([]int, len(t.p.Blocks))
+	uses := make([]stackUse, len(t.p.Blocks))
 	for _, b := range t.p.Blocks {
-		t.stacks[b.Index] = t.usesStackSoon(b)
+		uses[b.Index] = stackUseOf(b)
+		t.stacks[b.Index] = uses[b.Index] == stackUsed
+	}
+	var buf [8]uint64
+	for changed := true; changed; {
+		changed = false
+		for i := len(t.order) - 1; i >= 0; i-- {
+			b := t.order[i]
+			if t.stacks[b.Index] || uses[b.Index] == stackChanged {
+				continue
+			}
+			for _, a := range b.Succs(buf[:0]) {
+				if s := t.p.BlockAt(a); s != nil && t.stacks[s.Index] {
+					t.stacks[b.Index], changed = true, true
+					break
+				}
+			}
+		}
+	}
+	for i := range t.stackless {
+		t.stackless[i] = -1
+	}
+	for end, b := range t.order {
+		in := b.Last()
+		if in == nil || in.Flow != x86.FlowCond && in.Flow != x86.FlowJump {
+			continue
+		}
+		for _, a := range b.Succs(buf[:0]) {
+			s := t.p.BlockAt(a)
+			if s == nil || t.pos[s.Index] > end || end-t.pos[s.Index] >= tightLoop {
+				continue
+			}
+			loop := t.order[t.pos[s.Index] : end+1]
+			if slices.ContainsFunc(loop, func(b *path.Block) bool { return uses[b.Index] != stackUnused }) {
+				continue
+			}
+			for _, b := range loop { // the larger of two that share blocks comes last
+				t.stackless[b.Index] = t.pos[s.Index]
+			}
+		}
 	}
 }
 
-// usesStackSoon reports whether b and what likely follows it use the stack pointer that they begin with. A program may have
-// anything in RSP while it does not.
-func (t *translator) usesStackSoon(b *path.Block) bool {
-	n := 0
-	for blocks := 0; b != nil && blocks < stackBlocks && n < stackHorizon; blocks++ {
-		for i := range b.Insts {
-			in := &b.Insts[i]
-			if usesStack(in) || in.HasMem && in.Mem.Base == x86.RSP && in.Mem.Seg == x86.SegNone && in.Op != x86.OpLEA {
-				return true
-			}
-			if _, stepped := addend(in); in.Writes&(1<<x86.RSP) != 0 && !stepped {
-				return false
-			}
+// stackUse is what a block does to the RSP that it begins with, first.
+type stackUse uint8
+
+const (
+	stackUnused stackUse = iota
+	stackUsed
+	stackChanged
+)
+
+func stackUseOf(b *path.Block) stackUse {
+	for i := range b.Insts {
+		in := &b.Insts[i]
+		if usesStack(in) || in.HasMem && in.Mem.Base == x86.RSP && in.Mem.Seg == x86.SegNone && in.Op != x86.OpLEA {
+			return stackUsed
 		}
-		n += len(b.Insts)
-		b = t.likely(b)
+		if _, stepped := addend(in); in.Writes&(1<<x86.RSP) != 0 && !stepped {
+			return stackChanged
+		}
 	}
-	return false
+	return stackUnused
+}
+
+// crowdOut is called when stackReg is needed for something else. In a loop that does not use the stack it is given up in front of the
+// loop, and not in each round.
+func (t *translator) crowdOut() {
+	loop := t.stackless[t.b.Index]
+	if loop < 0 || !t.mayCrowd || t.c.saneOf(x86.RSP).n != stackReg {
+		return
+	}
+	for i := loop; i < len(t.order) && t.stackless[t.order[i].Index] == loop; i++ {
+		if b := t.order[i].Index; t.stacks[b] {
+			t.stacks[b], t.unsettled, t.crowded = false, true, true
+		}
+	}
 }
 
 func (t *translator) wantsStack(b *path.Block) bool {

@@ -67,11 +67,15 @@ type translator struct {
 	polls  []bool // backward jumps lead there
 	loops  []bool // from the end of a small loop, and not just because of the layout
 	stacks []bool // where the convention about stackReg applies, by block index
-	labels []x86.Label
-	gaps   []int  // by place in order
-	joins  []join // by block index, kept from round to round
+
+	stackless []int // the place of the head of the loop without stack that a block is in, or -1; by block index
+	labels    []x86.Label
+	gaps      []int  // by place in order
+	joins     []join // by block index, kept from round to round
 
 	narrowLabels bool // something may be known of the size of registers at labels
+	mayCrowd     bool // loops may still give up stackReg
+	crowded      bool // some has, in this round
 
 	// Of the current round, by block index where not said otherwise.
 	exits     []exit
@@ -116,12 +120,16 @@ func Translate(p *path.Path, o Options) (*Blob, error) {
 	t.findStackBlocks()
 	t.findGaps()
 	for round := 1; ; round++ {
+		t.mayCrowd = round < maxRounds/2
 		blob, err := t.round()
 		if err != nil {
 			return nil, err
 		}
 		if !t.unsettled && !(round == 1 && t.loopsWantMore()) && !(t.vain && round < maxRounds-1) {
 			return blob, nil
+		}
+		if t.crowded {
+			t.forgetLimits()
 		}
 		t.narrowLabels = round < maxRounds-2
 		if round == maxRounds {
@@ -138,7 +146,7 @@ func (t *translator) round() (*Blob, error) {
 	t.e = emitter{k: t.k}
 	t.e.init(t.p.NumInsts())
 	t.c.reset()
-	t.keep, t.unsettled, t.vain = false, false, false
+	t.keep, t.unsettled, t.vain, t.crowded = false, false, false, false
 	t.exits, t.cold = t.exits[:0], t.cold[:0]
 	t.stops = make(map[uint64]bool)
 	t.incoming = make([]*cache, n)
