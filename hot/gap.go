@@ -321,8 +321,10 @@ func (g *Gap) lost(c *Config, now uint64, permille uint32) Event {
 		why = WhyNoEnd
 	case unlikely(losses, g.trial.n, permille):
 		why = WhySlower
-	case g.trial.payoff() < 0:
+	case g.trial.payoff() < 0 && g.trial.long() < 0:
 		why = WhyLongPass
+	case g.trial.payoff() < 0:
+		why = WhySlower
 	}
 	g.RollBack(c, now, why)
 	return Changed
