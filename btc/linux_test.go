@@ -93,7 +93,6 @@ func (r *linuxRunner) run(t testing.TB, b *btc.Blob, off uint32, s state) (machi
 	}
 	le.PutUint64(r.block[target.SlotFSBase:], s.fsBase)
 	le.PutUint64(r.block[target.SlotAddrMask:], target.LinuxAddrMask)
-	le.PutUint64(r.block[target.SlotSpare:], 0)
 
 	native := s
 	native.rip = linuxCode + pageSize + uint64(off)

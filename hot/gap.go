@@ -246,8 +246,7 @@ func (g *Gap) pair(c *Config, now uint64, base, active *side, native uint64, gro
 	switch {
 	case g.trial.wins(c), g.long && g.trial.n == c.MaxPairs && g.trial.outranks(c):
 		return g.won(c, now)
-	case g.trial.loses(c, c.DropPermille) && g.trial.payoff() <= 0 || g.trial.n == c.MaxPairs:
-		// What the last few differences say does not yet outweigh all of them.
+	case g.trial.loses(c, c.DropPermille) && g.trial.payoff() <= 0, g.trial.n == c.MaxPairs: // the last few do not outweigh all of them
 		return g.lost(c, now, c.DropPermille)
 	}
 	return Nothing

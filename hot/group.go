@@ -63,7 +63,8 @@ func (g *Group) pair(c *Config, now uint64, d, base int64) bool {
 	// Here it is about harm, not gain: what is neither is left to the gaps. And the gaps themselves have been found to pay, so
 	// there must be more evidence; or a loss that is as large as it is frequent.
 	g.trial.put(c, d+base/20+int64(c.MinPayoff))
-	if !g.trial.loses(c, max(1, c.KeepPermille/8)) && !(g.trial.n >= c.MinPairs && g.trial.payoff() < -int64(c.MinPayoff)) {
+	harm := g.trial.loses(c, max(1, c.KeepPermille/8)) || g.trial.n >= c.MinPairs && g.trial.payoff() < -int64(c.MinPayoff)
+	if !harm {
 		if g.Setbacks > 0 && now-g.since > 2*c.RetryMax {
 			g.Setbacks = 0
 		}

@@ -93,6 +93,8 @@ func explainEnrol(pid int, err error) error {
 		return fmt.Errorf("there is no process %d", pid)
 	case errors.Is(err, unix.EBUSY):
 		return &BusyError{pid}
+	case errors.Is(err, unix.EAGAIN):
+		return fmt.Errorf("process %d shares its memory with another one, as it does until it has executed its own program: try again when it has", pid)
 	case errors.Is(err, unix.EOPNOTSUPP):
 		return fmt.Errorf("process %d is a thread of the kernel, or a 32-bit program: bypass is for 64-bit programs", pid)
 	}

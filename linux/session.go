@@ -71,19 +71,19 @@ func Attach(pid int, c Config, log *slog.Logger) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := openMemory(pid)
+	s, err := newSession(pid, c, d, log)
 	if err == nil {
-		var s *Session
-		if s, err = newSession(pid, c, d, m, log); err == nil {
-			return s, nil
-		}
-		m.Close()
+		// Not before it is enrolled: if it executes another program from now on, the module says so.
+		s.memory, err = openMemory(pid)
 	}
-	d.Close()
-	return nil, err
+	if err != nil {
+		d.Close()
+		return nil, err
+	}
+	return s, nil
 }
 
-func newSession(pid int, c Config, d device, m memory, log *slog.Logger) (*Session, error) {
+func newSession(pid int, c Config, d device, log *slog.Logger) (*Session, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
@@ -106,7 +106,7 @@ func newSession(pid int, c Config, d device, m memory, log *slog.Logger) (*Sessi
 		return nil, err
 	}
 	s := &Session{
-		pid: pid, config: c, dev: d, memory: m, version: *v, log: log, now: time.Now, ctx: context.Background(),
+		pid: pid, config: c, dev: d, version: *v, log: log, now: time.Now, ctx: context.Background(),
 		translate: translateFor(min(target.Vec(v.Vec), target.VecAVX512)), policy: c.policy(),
 		sites: map[uint64]*site{}, entries: map[uint64]*blob{}, hints: map[uint64]*path.Branch{},
 	}

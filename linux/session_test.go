@@ -147,10 +147,11 @@ func newWorld(t *testing.T) *world {
 		ABI: ABIVersion, Enabled: 1, Vec: 1, MaxCode: 1 << 20, MaxRelocs: 4096, MaxEntries: 4096, MaxFaults: 1 << 16, MaxDirty: 1 << 16,
 		MaxRanges: 4096, MaxSource: 1 << 20, MaxBlobs: 1024,
 	}}
-	s, err := newSession(1, DefaultConfig(), d, program(), slog.New(slog.DiscardHandler))
+	s, err := newSession(1, DefaultConfig(), d, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.memory = program()
 	w := &world{Session: s, d: d, clock: time.Unix(1000, 0)}
 	s.now = func() time.Time { return w.clock }
 	return w

@@ -22,16 +22,16 @@ func (k Kernel) String() string {
 	return "?"
 }
 
-// The contract for the kernel Linux. The context block's slots are those above up to and with SlotSpare, with the
+// The contract for the kernel Linux. The context block's slots are those above up to and with SlotAddrMask, with the
 // constant below in the mask, but for these differences:
 //   - The program's RBP is a virtual register too; its slot is the one that is SlotScratch0 for the Sentry.
 //   - Native RBP is the *anchor*: the address of a readable quadword that is 0, the last one of its page; nothing is
 //     mapped in the page behind. Translated code reads it in two ways only, the poll and the touch, and never changes it. Its low
 //     six bits are TagShift, so it is SHRX's count for a tag.
-//   - There is no SlotPoll and no SlotBase.
+//   - There is no SlotSpare, no SlotPoll and no SlotBase.
 const (
 	LinuxSlotRBP  = SlotScratch0 // program's RBP; writable
-	LinuxSlotsEnd = 0x58         // first offset that translated code may not touch
+	LinuxSlotsEnd = 0x50         // first offset that translated code may not touch
 
 	// LinuxAddrMask is PDEP's mask for a sanitized address: bits 0 to 46 stay, bits 47 to 62 move up by one, bit 63 is dropped: it
 	// is part of the tag. What was a kernel address

@@ -16,7 +16,7 @@ const (
 	SlotScratch2 = 0x38 // free for translated code; writable
 	SlotFSBase   = 0x40 // program's FS base, always below WindowSize; read-only
 	SlotAddrMask = 0x48 // holds AddrMask; read-only
-	SlotSpare    = 0x50 // holds 0; read-only
+	SlotSpare    = 0x50 // not used: holds 0; read-only
 	SlotPoll     = 0x58 // 0 when the thread is asked to leave; for the dispatch trampoline: blobs poll at PollDisp
 	SlotBase     = 0x60 // host address of the program's window, the value of GS base; read-only
 	SlotsEnd     = 0x68 // first offset that translated code may not touch at all (but for SlotTouch)

@@ -356,9 +356,6 @@ const (
 // Pdep deposits the low bits of src at the bits of mask. size is 4 or 8, here and in what follows.
 func (a *Asm) Pdep(size int, dst, src Reg, mask RM) { a.vexOp(2, vexF2, 0xf5, size, dst, src, mask) }
 
-// Pext extracts the bits of src at mask.
-func (a *Asm) Pext(size int, dst, src Reg, mask RM) { a.vexOp(2, vexF3, 0xf5, size, dst, src, mask) }
-
 // Shlx shifts src left by count.
 func (a *Asm) Shlx(size int, dst Reg, src RM, count Reg) {
 	a.vexOp(2, vex66, 0xf7, size, dst, count, src)

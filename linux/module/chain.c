@@ -364,7 +364,6 @@ unsigned long ub_begin(struct ub_block *b, struct ub_enrolment *e)
 	b->scratch[1] = 0;
 	b->fs_base = rdfsbase();
 	b->addr_mask = ub_addr_mask;
-	b->spare = 0;
 	b->table = e->table[0];
 	b->vectors = e->table[1];
 	b->hash_mask = UB_TABLE_MASK;

@@ -210,6 +210,26 @@ static struct ub_enrolment *ub_alloc(void)
 	return e;
 }
 
+/*
+ * Whether another process uses task's memory, too: as long as a child of vfork()
+ * has not executed a program of its own, it has its parent's. Threads of the
+ * kernel have it for a moment only.
+ */
+static bool ub_shared(struct mm_struct *mm, struct task_struct *task)
+{
+	struct task_struct *p, *t;
+	bool shared = false;
+
+	rcu_read_lock();
+	for_each_process_thread(p, t) {
+		if (READ_ONCE(t->mm) == mm && t->signal != task->signal &&
+		    !(t->flags & PF_KTHREAD))
+			shared = true;
+	}
+	rcu_read_unlock();
+	return shared;
+}
+
 /* Gives e the process; under ub_enrol_mutex. */
 static int ub_attach(struct ub_enrolment *e, struct task_struct *task)
 {
@@ -222,6 +242,9 @@ static int ub_attach(struct ub_enrolment *e, struct task_struct *task)
 		return task->flags & PF_KTHREAD ? -EOPNOTSUPP : -ESRCH;
 	ret = -EOPNOTSUPP;
 	if (test_tsk_thread_flag(task, TIF_ADDR32))
+		goto out;
+	ret = -EAGAIN;
+	if (ub_shared(mm, task))
 		goto out;
 	rcu_read_lock();
 	other = ub_find(mm);

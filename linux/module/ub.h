@@ -109,7 +109,7 @@ struct ub_pass {
 struct ub_block {
 	/* The slots of the contract. */
 	u64 rsp, r12, r13, r14, r15, rbp, scratch[2];
-	u64 fs_base, addr_mask, spare;
+	u64 fs_base, addr_mask;
 	/* For the trampolines. */
 	struct pt_regs *regs;
 	const struct ub_way *table;

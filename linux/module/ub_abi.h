@@ -65,7 +65,8 @@ struct ub_version {
 /*
  * UB_ENROL: all threads of the process, now and later. Its children are not
  * enrolled. -ESRCH: no such process; -EBUSY: enrolled already, or this file is in
- * use; -EOPNOTSUPP: a kernel thread or a 32-bit process.
+ * use; -EOPNOTSUPP: a kernel thread or a 32-bit process; -EAGAIN: its memory is
+ * another process's, too, since it has not executed its own program yet.
  */
 struct ub_enrol {
 	__u32 size;

@@ -13,20 +13,20 @@
 #define UB_B_R14	0x18
 #define UB_B_R15	0x20
 #define UB_B_RBP	0x28
-#define UB_B_REGS	0x58
-#define UB_B_TABLE	0x60
-#define UB_B_HASHMASK	0x68
-#define UB_B_POLL	0x70
-#define UB_B_FROM	0x78
-#define UB_B_FAULT	0x80
-#define UB_B_NAT	0x88
-#define UB_B_NATFLAGS	0x108
-#define UB_B_FLAGS	0x110
-#define UB_B_LEFT	0x118
-#define UB_B_KNOWN	0x120
-#define UB_B_KEPT	0x220
-#define UB_B_FPU	0x224
-#define UB_B_VECTORS	0x228
+#define UB_B_REGS	0x50
+#define UB_B_TABLE	0x58
+#define UB_B_HASHMASK	0x60
+#define UB_B_POLL	0x68
+#define UB_B_FROM	0x70
+#define UB_B_FAULT	0x78
+#define UB_B_NAT	0x80
+#define UB_B_NATFLAGS	0x100
+#define UB_B_FLAGS	0x108
+#define UB_B_LEFT	0x110
+#define UB_B_KNOWN	0x118
+#define UB_B_KEPT	0x218
+#define UB_B_FPU	0x21c
+#define UB_B_VECTORS	0x220
 /* The whole block; a multiple of 16, plus 8 to align what ub_run() calls. */
 #define UB_BLOCK_SIZE	0x388
 

@@ -17,7 +17,6 @@ UB_AT(r15, UB_B_R15);
 UB_AT(rbp, UB_B_RBP);
 UB_AT(fs_base, 0x40);
 UB_AT(addr_mask, 0x48);
-UB_AT(spare, 0x50);
 UB_AT(regs, UB_B_REGS);
 UB_AT(table, UB_B_TABLE);
 UB_AT(hash_mask, UB_B_HASHMASK);

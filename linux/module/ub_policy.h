@@ -81,7 +81,7 @@ enum {
 #define UB_PATIENCE 0x6
 #define UB_SLOT_FS_BASE 0x40
 #define UB_SLOT_ADDR_MASK 0x48
-#define UB_SLOTS_END 0x58
+#define UB_SLOTS_END 0x50
 #define UB_WRITABLE_END 0x40
 #define UB_TAG_SHIFT 0x38
 #define UB_MAX_TAG 0xff

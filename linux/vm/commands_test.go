@@ -49,6 +49,10 @@ sleep 0.7; kill -TERM $U; wait $U; echo $?`, []string{"got", "3\n"}},
 		{"stats", "/t/ub run --kernel=linux --stats --tune hot-count=4 -- /t/beat 500", []string{"ok", "bypassed", "chains"}},
 		{"standard files", "echo hello | /t/ub run --kernel=linux -- cat | tr a-z A-Z", []string{"HELLO"}},
 		{"no such process", "/t/ub attach 999999; echo $?", []string{"no such process", "125"}},
+		{"a child that has its parent's memory", `/t/vforked 1000 /t/beat 3000 & P=$!
+sleep 0.4; C=$(cat /proc/$P/task/$P/children); /t/ub attach -b $C; echo "early: $?"; sleep 1.2; /t/ub attach -b --tune eager=1 --tune hot-count=2 $C; echo "late: $?"
+sleep 1; /t/ub status --json | sed -n 's/.*"chained": \(.*\),/\1/p' | head -n 1 | grep -q '....' && echo many; wait $P; echo "program: $?"`,
+			[]string{"shares its memory", "early: 125", "late: 0", "many", "ok", "program: 0"}},
 		{"kernel thread", "/t/ub attach 2; echo $?", []string{"thread of the kernel", "125"}},
 		{"without rights", "chmod 755 /t; su -s /bin/sh nobody -c '/t/ub attach 1; echo $?'", []string{"sudo", "125"}},
 		{"the switch for all", `echo 0 >/sys/module/ub/parameters/enabled; /t/ub status; /t/ub run --kernel=linux --stats-json /run/s --tune eager=1 --tune hot-count=2 -- /t/beat 300
