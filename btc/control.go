@@ -97,7 +97,7 @@ func (t *translator) goTo(addr uint64) {
 		}
 		t.edge(b, true)
 		if b != t.next {
-			t.e.jmp(t.labels[b.Index])
+			t.e.jmp(t.way(b))
 		}
 	}
 }
@@ -215,7 +215,7 @@ func (t *translator) conditional(taken, fall uint64) {
 	} else {
 		t.flushFor(bt)
 		t.edge(bt, true)
-		t.e.jcc(cond, t.labels[bt.Index])
+		t.e.jcc(cond, t.way(bt))
 	}
 	t.goTo(fall)
 }
@@ -243,7 +243,7 @@ func (t *translator) countedBranch(taken, fall uint64) {
 	t.e.bind(yes)
 	if b := t.p.BlockAt(taken); b != nil {
 		t.edge(b, false)
-		t.e.jmp(t.labels[b.Index])
+		t.e.jmp(t.way(b))
 	} else {
 		t.e.jmp(t.coldExit(target.SymDispatch, taken))
 	}
@@ -322,7 +322,7 @@ func (t *translator) indirect() {
 				continue
 			}
 			t.arrive(hits[i], &after, blocks[i], len(targets) <= 2)
-			t.e.jmp(t.labels[blocks[i].Index])
+			t.e.jmp(t.way(blocks[i]))
 		}
 		if last >= 0 {
 			t.arrive(hits[last], &after, t.next, len(targets) <= 2)

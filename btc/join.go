@@ -201,7 +201,7 @@ func (t *translator) joinState(b *path.Block) cache {
 		t.demandStack(&s)
 	}
 	if in != nil && !t.o.NoJoins || stack {
-		if t.polls[b.Index] || b.Entry {
+		if t.polls[b.Index] || t.far[b.Index] || b.Entry {
 			// The poll, or the stub that checks the stack pointer's tag bits, needs one.
 			s.keepOnly(numReserved - 1)
 		}
@@ -209,6 +209,9 @@ func (t *translator) joinState(b *path.Block) cache {
 	}
 	if b.Entry && s != t.stubs[b.Index] {
 		t.unsettled = true // the stub established something else
+	}
+	if t.far[b.Index] && s.busy(t.stations[b.Index].scratch) {
+		t.unsettled = true
 	}
 	t.vain = j.compare(&s) || t.vain
 	j.state = s
@@ -442,5 +445,5 @@ func (t *translator) unusedBy(s *cache) uint8 {
 			return n
 		}
 	}
-	panic("BUG: an entry expects all reserved registers")
+	panic("BUG: a label expects all reserved registers")
 }

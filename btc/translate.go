@@ -64,7 +64,8 @@ type translator struct {
 	order  []*path.Block
 	pos    []int  // place in order, by block index
 	preds  []int  // ways into a block, by block index
-	polls  []bool // backward jumps lead there
+	polls  []bool // backward jumps lead there, and it begins with a poll
+	far    []bool // backward jumps lead there by a way station, which has the poll
 	loops  []bool // from the end of a small loop, and not just because of the layout
 	stacks []bool // where the convention about stackReg applies, by block index
 
@@ -85,6 +86,7 @@ type translator struct {
 	back      []cache         // the same of the backward ways
 	hasBack   []bool
 	stubs     []cache // the state that an entry's stub establishes
+	stations  []station
 	vain      bool    // something has been prepared for a loop that it does not use
 	unsettled bool    // some assumption did not hold: the round is void
 
@@ -108,6 +110,7 @@ func Translate(p *path.Path, o Options) (*Blob, error) {
 		pos:   make([]int, n),
 		preds: make([]int, n),
 		polls: make([]bool, n),
+		far:   make([]bool, n),
 		loops: make([]bool, n),
 		joins: make([]join, n),
 
@@ -163,6 +166,7 @@ func (t *translator) round() (*Blob, error) {
 			entries[b.Index] = t.stub(b)
 		}
 	}
+	t.emitStations()
 	for i, b := range t.order {
 		t.next = nil
 		if i+1 < n {
@@ -197,32 +201,6 @@ func (t *translator) round() (*Blob, error) {
 		blob.Source = append(blob.Source, Range(r))
 	}
 	return blob, nil
-}
-
-// tightLoop is the number of blocks from which on a loop does not care where in a cache line it begins.
-const tightLoop = 8
-
-// countEdges finds how many ways lead into each block and which blocks backward jumps go to.
-func (t *translator) countEdges() {
-	var buf [8]uint64
-	for _, b := range t.order {
-		succs := b.Succs(buf[:0])
-		in := b.Last()
-		indirect := in != nil && (in.Flow == x86.FlowIndJump || in.Flow == x86.FlowIndCall || in.Flow == x86.FlowRet)
-		for i, a := range succs {
-			s := t.p.BlockAt(a)
-			if s == nil {
-				continue
-			}
-			t.preds[s.Index]++
-			if t.pos[s.Index] <= t.pos[b.Index] && (!indirect || i < t.o.inlineTargets()) {
-				t.polls[s.Index] = true
-				if !indirect && in != nil && in.Flow != x86.FlowCall && t.pos[b.Index]-t.pos[s.Index] < tightLoop {
-					t.loops[s.Index] = true
-				}
-			}
-		}
-	}
 }
 
 // block translates b.
