@@ -90,11 +90,12 @@ func (t *translator) off(g x86.Reg, disp int32) memRef {
 	t.release(l.n)
 	o := t.operand(g)
 	n := t.alloc()
-	t.e.lea(n, o.n, 0, 0, o.delta)
+	fill := func() { t.e.lea(n, o.n, 0, 0, o.delta) }
+	fill()
+	t.sanitizeMade(n, t.c.narrow[g], fill)
 	if o.n >= firstReserved {
 		t.release(o.n)
 	}
-	t.sanitize(n, n, t.c.narrow[g])
 	t.c.at(n).sane = true
 	t.c.san[g] = loc{n: n}
 	return memRef{n, disp}
@@ -114,23 +115,25 @@ func (t *translator) sanitized(g x86.Reg) loc {
 		t.sanitize(n, uint8(g), t.c.narrow[g])
 	case !l.ok():
 		n = t.allocFor(g)
-		t.e.load(n, slotOf(g))
-		t.sanitize(n, n, t.c.narrow[g])
+		fill := func() { t.e.load(n, slotOf(g)) }
+		fill()
+		t.sanitizeMade(n, t.c.narrow[g], fill)
 	default:
 		t.c.hold(l.n)
 		if vals, _ := t.c.sharers(l.n); vals == 1<<g && l.delta == 0 && t.c.dirty&(1<<g) == 0 {
 			// The slot has the value should this fault, so the register need not keep it.
 			n = l.n
-			t.sanitizeKept(n, n, g)
+			t.sanitizeKept(n, g)
 			break
 		}
 		n = t.allocFor(g)
-		src := l.n
 		if l.delta != 0 {
-			t.e.lea(n, l.n, 0, 0, l.delta)
-			src = n
+			fill := func() { t.e.lea(n, l.n, 0, 0, l.delta) }
+			fill()
+			t.sanitizeMade(n, t.c.narrow[g], fill)
+		} else {
+			t.sanitize(n, l.n, t.c.narrow[g])
 		}
-		t.sanitize(n, src, t.c.narrow[g])
 		t.release(l.n)
 	}
 	t.c.at(n).sane = true
@@ -138,27 +141,41 @@ func (t *translator) sanitized(g x86.Reg) loc {
 	return t.c.san[g]
 }
 
-// sanitize makes dst, which is allocated for it, the sanitized value of native register src, which is of the narrowness n; it
-// faults first if that has tag bits.
+// sanitize makes dst, which is allocated for it, the sanitized value of another native register, src, which is of the narrowness n;
+// it faults first if that has tag bits.
 func (t *translator) sanitize(dst, src, n uint8) {
-	switch {
-	case t.tagless(n):
-	case dst != src:
+	if !t.tagless(n) {
 		t.checkTagWith(dst, src)
-	default:
-		t.checkTag(src)
 	}
 	t.e.pdep(dst, src, target.SlotAddrMask)
 }
 
-// sanitizeKept is sanitize for a register that holds the value of g until then.
-func (t *translator) sanitizeKept(dst, src uint8, g x86.Reg) {
-	if !t.tagless(t.c.narrow[g]) {
-		t.checkTag(src)
+// sanitizeMade is sanitize in place, for a register that has just been made by fill and is of no other use.
+func (t *translator) sanitizeMade(dst, n uint8, fill func()) {
+	switch {
+	case t.tagless(n) || t.o.NoTagCheck:
+	case t.hasIdle():
+		t.checkTag(dst)
+	default: // to make it twice is cheaper than to give something up
+		t.checkTagWith(dst, dst)
+		fill()
 	}
-	t.c.drop(src)
-	t.c.hold(src)
-	t.e.pdep(dst, src, target.SlotAddrMask)
+	t.e.pdep(dst, dst, target.SlotAddrMask)
+}
+
+// sanitizeKept is sanitize in place, for a register that holds the value of g until then, which its slot has too.
+func (t *translator) sanitizeKept(n uint8, g x86.Reg) {
+	fill := func() { t.e.load(n, slotOf(g)) }
+	if t.hasIdle() && !t.tagless(t.c.narrow[g]) {
+		t.checkTag(n)
+		t.c.drop(n)
+		t.c.hold(n)
+		t.e.pdep(n, n, target.SlotAddrMask)
+		return
+	}
+	t.c.drop(n)
+	t.c.hold(n)
+	t.sanitizeMade(n, t.c.narrow[g], fill)
 }
 
 // checkTag faults if any of the address bits of src that pdep drops is set. It needs a register for a moment.
@@ -228,58 +245,66 @@ func (t *translator) expression(m *x86.Mem) memRef {
 		}
 	}
 	var n uint8
+	var am x86.Mem
 	switch {
 	case key.fs && (m.Base == x86.NoReg || m.Index == x86.NoReg):
-		n = t.computeFS(m)
+		n, am = t.computeFS(m)
 	case key.fs:
-		n = t.compute(m)
-		fs := t.fsBase()
-		t.e.lea(n, fs, n, 1, 0)
-		t.release(fs)
+		n, am = t.compute(m)
+		t.releaseParts(am, n)
+		am = x86.Mem{Base: x86.Reg(t.fsBase()), Index: x86.Reg(n), Scale: 1}
+		t.e.leaMem(n, am)
 	default:
-		n = t.compute(m)
+		n, am = t.compute(m)
 	}
-	t.sanitize(n, n, t.ofAddress(m))
+	if narrow := t.ofAddress(m); key.fs && am.Index == x86.Reg(n) {
+		if !t.tagless(narrow) {
+			t.checkTag(n)
+		}
+		t.e.pdep(n, n, target.SlotAddrMask)
+	} else {
+		t.sanitizeMade(n, narrow, func() { t.e.leaMem(n, am) })
+	}
+	t.releaseParts(am, n)
 	r := t.c.at(n)
 	r.sane, r.hasEA, r.expr, r.disp = true, true, key, m.Disp
 	return memRef{n, 0}
 }
 
-// compute returns a pinned register with base + index*scale + disp of m, whatever the segment. Base is not RIP.
-func (t *translator) compute(m *x86.Mem) uint8 {
-	am := t.renamed(m)
-	n := t.alloc()
-	base, index := uint8(am.Base), uint8(am.Index)
+// compute returns a pinned register with base + index*scale + disp of m, whatever the segment, and how that was computed: from
+// registers that are pinned too. Base is not RIP.
+func (t *translator) compute(m *x86.Mem) (n uint8, am x86.Mem) {
+	am = t.renamed(m)
+	n = t.alloc()
 	t.e.leaMem(n, am)
-	for _, x := range []uint8{base, index} {
-		if x >= firstReserved && x < firstReserved+numReserved && x != n {
-			t.release(x)
-		}
-	}
-	return n
+	return n, am
 }
 
-// computeFS returns a pinned register with the FS base + register*scale + disp of m, which has at most one register.
-func (t *translator) computeFS(m *x86.Mem) uint8 {
-	am := *m
+// releaseParts releases the registers that n has been computed from.
+func (t *translator) releaseParts(am x86.Mem, n uint8) {
+	for _, x := range []x86.Reg{am.Base, am.Index} {
+		if x >= firstReserved && x < firstReserved+numReserved && x != x86.Reg(n) {
+			t.release(uint8(x))
+		}
+	}
+}
+
+// computeFS is compute for FS base + register*scale + disp of m, which has at most one register.
+func (t *translator) computeFS(m *x86.Mem) (n uint8, am x86.Mem) {
+	am = *m
 	am.Seg = x86.SegNone
 	if am.Base != x86.NoReg {
 		am.Base, am.Index, am.Scale = x86.NoReg, am.Base, 1
 	}
-	var value uint8
 	if am.Index != x86.NoReg {
 		if am.Index == x86.RSP || t.k.isVirtual(am.Index) {
-			value = t.value(am.Index)
-			am.Index = x86.Reg(value)
+			am.Index = x86.Reg(t.value(am.Index))
 		}
 	}
-	fs := t.fsBase()
-	am.Base = x86.Reg(fs)
-	n := t.alloc()
+	am.Base = x86.Reg(t.fsBase())
+	n = t.alloc()
 	t.e.leaMem(n, am)
-	t.release(value)
-	t.release(fs)
-	return n
+	return n, am
 }
 
 // renamed returns m with virtual registers replaced by pinned native ones that hold them.

@@ -18,6 +18,7 @@ type coldEdge struct {
 	b     *path.Block // where the branch is, and the state there
 	i     int
 	state cache
+	live  bool
 }
 
 // findGaps finds, for each place in the layout, the next one whose block does not fall into the one after it.
@@ -82,16 +83,16 @@ func (t *translator) worthWay(b, other *path.Block) bool {
 
 // coldEdge returns the label of a way to b with the current state.
 func (t *translator) coldEdge(b *path.Block) x86.Label {
-	x := coldEdge{label: t.e.newLabel(), to: b, b: t.b, i: t.i, state: t.c}
+	x := coldEdge{label: t.e.newLabel(), to: b, b: t.b, i: t.i, state: t.c, live: t.live}
 	t.cold = append(t.cold, x)
 	return x.label
 }
 
 // emitColdEdges emits the ways that have been asked for. Nothing falls into the code that follows.
 func (t *translator) emitColdEdges() {
-	b, i, in, c := t.b, t.i, t.in, t.c
+	b, i, in, c, live := t.b, t.i, t.in, t.c, t.live
 	for _, x := range t.cold {
-		t.b, t.i, t.in, t.c = x.b, x.i, &x.b.Insts[x.i], x.state
+		t.b, t.i, t.in, t.c, t.live = x.b, x.i, &x.b.Insts[x.i], x.state, x.live
 		t.e.line(t.in.Addr)
 		t.e.bind(x.label)
 		t.flushFor(x.to)
@@ -100,5 +101,5 @@ func (t *translator) emitColdEdges() {
 		t.e.jmp(t.labels[x.to.Index])
 	}
 	t.cold = t.cold[:0]
-	t.b, t.i, t.in, t.c = b, i, in, c
+	t.b, t.i, t.in, t.c, t.live = b, i, in, c, live
 }

@@ -228,6 +228,7 @@ func (t *translator) edge(b *path.Block, conform bool) {
 		panic("BUG: a jump to a block that uses the stack, without the stack's register")
 	}
 	if !t.jumpsBackward(b) {
+		t.reached[b.Index] = t.reached[b.Index] || t.live
 		if in := t.incoming[b.Index]; in == nil {
 			c := t.c.clean()
 			t.incoming[b.Index] = &c

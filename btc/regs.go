@@ -38,6 +38,16 @@ func (t *translator) alloc() uint8 {
 	return best
 }
 
+// hasIdle tells whether a register is free, or will not be needed for long.
+func (t *translator) hasIdle() bool {
+	for _, n := range allocOrder {
+		if !t.c.at(n).pin && (!t.c.busy(n) || t.evictScore(n) >= 4*horizon) {
+			return true
+		}
+	}
+	return false
+}
+
 // allocFor is alloc for the sanitized value of g.
 func (t *translator) allocFor(g x86.Reg) uint8 {
 	if g == x86.RSP && !t.c.at(stackReg).pin && !t.c.busy(stackReg) {

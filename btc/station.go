@@ -14,6 +14,7 @@ import (
 type station struct {
 	label   x86.Label
 	scratch uint8 // what it polls into: the block's join state has nothing there
+	used    bool
 }
 
 const (
@@ -22,7 +23,7 @@ const (
 
 	// farJump is the number of blocks from which on a backward jump has a way station: one more jump is nothing to a loop of that
 	// size.
-	farJump = 16
+	farJump = 32
 )
 
 // countEdges finds how many ways lead into each block, which blocks backward jumps go to, and how.
@@ -96,7 +97,7 @@ func (t *translator) emitStations() {
 		if !t.far[b.Index] {
 			continue
 		}
-		s := station{t.e.newLabel(), t.unusedBy(&t.joins[b.Index].state)}
+		s := station{label: t.e.newLabel(), scratch: t.unusedBy(&t.joins[b.Index].state)}
 		t.stations[b.Index] = s
 		t.e.line(b.Addr)
 		t.e.bind(s.label)
@@ -107,9 +108,26 @@ func (t *translator) emitStations() {
 }
 
 // way returns where a jump to b from the current block goes.
+//
+// Stations that no code which is reached jumps to are given up, since the verifier looks at them too, with nothing known there.
 func (t *translator) way(b *path.Block) x86.Label {
-	if t.far[b.Index] && t.jumpsBackward(b) {
-		return t.stations[b.Index].label
+	switch {
+	case !t.jumpsBackward(b):
+	case t.far[b.Index] && t.live:
+		s := &t.stations[b.Index]
+		s.used = true
+		return s.label
+	case !t.polls[b.Index]:
+		t.far[b.Index], t.polls[b.Index], t.unsettled = false, true, true
 	}
 	return t.labels[b.Index]
+}
+
+// checkStations gives up the stations that this round has not used.
+func (t *translator) checkStations() {
+	for i := range t.far {
+		if t.far[i] && !t.stations[i].used {
+			t.far[i], t.unsettled = false, true
+		}
+	}
 }

@@ -87,6 +87,7 @@ type translator struct {
 	hasBack   []bool
 	stubs     []cache // the state that an entry's stub establishes
 	stations  []station
+	reached   []bool // by a forward way from code that is reached
 	vain      bool    // something has been prepared for a loop that it does not use
 	unsettled bool    // some assumption did not hold: the round is void
 
@@ -95,6 +96,7 @@ type translator struct {
 	i    int         // current instruction in b
 	in   *x86.Inst
 	keep bool // the register cache stays valid into next
+	live bool // b is reached, as far as forward ways tell
 }
 
 // ErrNoEntry is wrapped by the error of a translation that cannot be entered anywhere.
@@ -155,6 +157,7 @@ func (t *translator) round() (*Blob, error) {
 	t.incoming = make([]*cache, n)
 	t.back, t.hasBack = make([]cache, n), make([]bool, n)
 	t.stubs = make([]cache, n)
+	t.reached = make([]bool, n)
 	t.labels = make([]x86.Label, n)
 	for i := range t.labels {
 		t.labels[i] = t.e.newLabel()
@@ -178,6 +181,7 @@ func (t *translator) round() (*Blob, error) {
 		}
 	}
 	t.emitColdExits()
+	t.checkStations()
 	for i := range t.joins {
 		t.joins[i].back, t.joins[i].hasBack = t.back[i], t.hasBack[i]
 	}
@@ -213,6 +217,7 @@ func (t *translator) block(b *path.Block) {
 	t.e.bind(t.labels[b.Index])
 	if !t.keep {
 		t.c = t.joinState(b)
+		t.live = b.Entry || t.reached[b.Index]
 	}
 	t.keep = false
 	if t.polls[b.Index] {
