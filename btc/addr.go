@@ -69,7 +69,7 @@ func (t *translator) address(m *x86.Mem, size int) (ref memRef, stop string) {
 	case isConst && !fs:
 		return t.constant(c, size), ""
 	case m.Index == x86.NoReg && !fs && m.Disp < nearDisp && m.Disp > -nearDisp:
-		l := t.sanitized(m.Base)
+		l := t.chased(m.Base, m.Disp, size)
 		if ref = (memRef{l.n, m.Disp + l.delta}); t.reaches(ref) {
 			return ref, ""
 		}
@@ -211,11 +211,7 @@ func (t *translator) constant(c uint64, size int) memRef {
 			}
 		}
 	}
-	n := t.alloc()
-	t.e.movImm(n, c)
-	r := t.c.at(n)
-	r.konst, r.value, r.sane, r.proven = true, c, true, true
-	return memRef{n, 0}
+	return memRef{t.number(c), 0}
 }
 
 // fsBase returns a pinned register with the program's FS base, which is below the window's end.

@@ -135,6 +135,17 @@ func (c *cache) unpinned() int {
 	return n
 }
 
+// idle is how many reserved registers hold nothing and are not in use.
+func (c *cache) idle() int {
+	n := 0
+	for _, r := range allocOrder {
+		if !c.at(r).pin && !c.busy(r) {
+			n++
+		}
+	}
+	return n
+}
+
 // hold notes a use of n by the current instruction and protects it until its end.
 func (c *cache) hold(n uint8) {
 	r := c.at(n)

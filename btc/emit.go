@@ -126,6 +126,7 @@ func (e *emitter) load(d uint8, off int32)     { e.a.Mov(8, reg(d), slot(off)) }
 func (e *emitter) store(off int32, s uint8)    { e.a.Mov(8, slot(off), reg(s)) }
 func (e *emitter) movImm(d uint8, v uint64)    { e.a.MovImm(wide(d), v) }
 func (e *emitter) not(d uint8)                 { e.a.Op1(x86.OpNOT, 8, reg(d)) }
+func (e *emitter) shlx(d, s, count uint8)      { e.a.Shlx(8, wide(d), reg(s), wide(count)) }
 func (e *emitter) shrx(d, s, count uint8)      { e.a.Shrx(8, wide(d), reg(s), wide(count)) }
 func (e *emitter) movzx16(d, s uint8)          { e.a.Movzx(4, wide(d), 2, reg(s)) }
 func (e *emitter) rorx(d, s uint8, n uint8)    { e.a.Rorx(4, wide(d), reg(s), n) }

@@ -1,6 +1,8 @@
 package btc
 
 import (
+	"math/bits"
+
 	"ub/target"
 	"ub/x86"
 )
@@ -50,6 +52,9 @@ func init() {
 		}
 	}
 }
+
+// addrBits is the number of bits of an address in the window.
+func (k *rules) addrBits() int { return bits.Len64(k.addrEnd - 1) }
 
 func (k *rules) isVirtual(g x86.Reg) bool { return g < 16 && k.virtual&(1<<g) != 0 }
 

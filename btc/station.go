@@ -30,6 +30,7 @@ const (
 func (t *translator) countEdges() {
 	var buf [8]uint64
 	forward := make([]bool, len(t.order))
+	ends := make(map[int]int) // of small loops, by head, in layout order
 	for _, b := range t.order {
 		in := b.Last()
 		indirect := in != nil && (in.Flow == x86.FlowIndJump || in.Flow == x86.FlowIndCall || in.Flow == x86.FlowRet)
@@ -49,6 +50,7 @@ func (t *translator) countEdges() {
 				forward[s.Index] = true
 			case !call && size < tightLoop:
 				t.polls[s.Index], t.loops[s.Index] = true, true
+				ends[t.pos[s.Index]] = max(ends[t.pos[s.Index]], t.pos[b.Index])
 			case !call && size >= farJump || !t.comesTo(s, b):
 				t.far[s.Index] = true
 			default:
@@ -56,6 +58,7 @@ func (t *translator) countEdges() {
 			}
 		}
 	}
+	t.findChases(ends)
 	for i, far := range t.far {
 		if far && (t.polls[i] || !forward[i]) {
 			t.far[i], t.polls[i] = false, true

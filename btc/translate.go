@@ -62,12 +62,13 @@ type translator struct {
 	c cache
 
 	order  []*path.Block
-	pos    []int  // place in order, by block index
-	preds  []int  // ways into a block, by block index
-	polls  []bool // backward jumps lead there, and it begins with a poll
-	far    []bool // backward jumps lead there by a way station, which has the poll
-	loops  []bool // from the end of a small loop, and not just because of the layout
-	stacks []bool // where the convention about stackReg applies, by block index
+	pos    []int        // place in order, by block index
+	preds  []int        // ways into a block, by block index
+	polls  []bool       // backward jumps lead there, and it begins with a poll
+	far    []bool       // backward jumps lead there by a way station, which has the poll
+	loops  []bool       // from the end of a small loop, and not just because of the layout
+	chases []x86.RegSet // the pointers that the loop around a block chases
+	stacks []bool       // where the convention about stackReg applies, by block index
 
 	stackless []int // the place of the head of the loop without stack that a block is in, or -1; by block index
 	labels    []x86.Label
@@ -88,8 +89,8 @@ type translator struct {
 	stubs     []cache // the state that an entry's stub establishes
 	stations  []station
 	reached   []bool // by a forward way from code that is reached
-	vain      bool    // something has been prepared for a loop that it does not use
-	unsettled bool    // some assumption did not hold: the round is void
+	vain      bool   // something has been prepared for a loop that it does not use
+	unsettled bool   // some assumption did not hold: the round is void
 
 	b    *path.Block // current block
 	next *path.Block // the one after it in the layout, or nil

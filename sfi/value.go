@@ -199,6 +199,10 @@ func (s *state) result(m *machine, in *inst) value {
 		if in.src == m.touch.base {
 			return m.num(0, target.MaxTag)
 		}
+		// The processor reads the low six bits of a count (SDM volume 2), and clears as many bits.
+		if c := s[in.src]; wide && c.kind == isNum && c.lo == c.hi && c.lo&63 > 1 {
+			return m.num(0, 1<<(64-c.lo&63)-1)
+		}
 	case fxPdep:
 		if wide && in.reads(target.SlotAddrMask) {
 			return m.near(isWindow, 0, 0)
