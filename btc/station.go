@@ -48,11 +48,11 @@ func (t *translator) countEdges() {
 			switch {
 			case size < 0:
 				forward[s.Index] = true
+			case !call && size >= farJump || !t.comesTo(s, b):
+				t.far[s.Index] = true
 			case !call && size < tightLoop:
 				t.polls[s.Index], t.loops[s.Index] = true, true
 				ends[t.pos[s.Index]] = max(ends[t.pos[s.Index]], t.pos[b.Index])
-			case !call && size >= farJump || !t.comesTo(s, b):
-				t.far[s.Index] = true
 			default:
 				t.polls[s.Index] = true
 			}

@@ -272,7 +272,7 @@ func (r *reader) operands(in *inst, p *prefixes, op, modrm byte) *Error {
 			reg = op&7 | p.b<<3
 		case 'B':
 			reg, usesVVVV = p.vvvv, true
-			if f.fx == fxTag && in.osz == 8 && reg == r.anchor() {
+			if f.fx == fxShr && in.osz == 8 && reg == r.anchor() {
 				in.src = reg
 				continue
 			}

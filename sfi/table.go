@@ -38,7 +38,7 @@ const (
 	fxImm
 	fxZext
 	fxLea
-	fxTag
+	fxShr
 	fxPdep
 	fxPlus
 	fxMinus
@@ -49,7 +49,7 @@ const (
 )
 
 var effectNames = map[string]effect{
-	"copy": fxCopy, "imm": fxImm, "zext": fxZext, "lea": fxLea, "tag": fxTag, "pdep": fxPdep,
+	"copy": fxCopy, "imm": fxImm, "zext": fxZext, "lea": fxLea, "shr": fxShr, "pdep": fxPdep,
 	"plus": fxPlus, "minus": fxMinus, "plus1": fxPlus1, "minus1": fxMinus1, "movs": fxMovs, "stos": fxStos,
 }
 

@@ -194,13 +194,14 @@ func (s *state) result(m *machine, in *inst) value {
 		return m.num(int64(uint32(in.imm)), int64(uint32(in.imm)))
 	case fxZext:
 		return m.num(0, 1<<(8*in.form.ops[1].bytes(0))-1)
-	case fxTag:
+	case fxShr:
 		// No other form has the anchor as a source, and this one only as its count, with 64 bits.
 		if in.src == m.touch.base {
 			return m.num(0, target.MaxTag)
 		}
-		// The processor reads the low six bits of a count (SDM volume 2), and clears as many bits.
-		if c := s[in.src]; wide && c.kind == isNum && c.lo == c.hi && c.lo&63 > 1 {
+		// The processor reads the low six bits of a count (SDM volume 2, SARX/SHLX/SHRX), and clears as many bits. It must be one
+		// count for certain: that it is any of some would do too, but nobody needs it.
+		if c := s[in.src]; wide && c.kind == isNum && c.lo == c.hi && c.lo&63 > 0 {
 			return m.num(0, 1<<(64-c.lo&63)-1)
 		}
 	case fxPdep:

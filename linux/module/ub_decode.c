@@ -159,7 +159,7 @@ static u32 read_operand(struct ub_reader *r, struct ub_inst *in,
 		 * The anchor is SHRX's count where that makes a tag: of a
 		 * count only the low six bits are read.
 		 */
-		if (ub_form(in)->fx == UB_FX_TAG && in->osz == 8 &&
+		if (ub_form(in)->fx == UB_FX_SHR && in->osz == 8 &&
 		    p->vvvv == UB_RBP) {
 			in->src = UB_RBP;
 			return 0;

@@ -169,6 +169,19 @@ static struct ub_value copied(const struct ub_state *s,
 }
 
 /*
+ * shifted() returns what SHRX leaves of any value: of the count it reads the
+ * low six bits, and clears as many.
+ */
+static struct ub_value shifted(struct ub_value count, int wide)
+{
+	s64 n = count.lo & 63;
+
+	if (!wide || count.kind != UB_NUMBER || count.lo != count.hi || n < 2)
+		return unknown();
+	return number(0, ((s64)1 << (64 - n)) - 1);
+}
+
+/*
  * result() returns what is known about the destination. Writes of 16 bits keep
  * the upper bits, writes of 32 bits clear them.
  */
@@ -189,11 +202,11 @@ static struct ub_value result(const struct ub_state *s,
 		return number(n, n);
 	case UB_FX_ZEXT:
 		return number(0, f->ops[1].size == 'b' ? 0xff : 0xffff);
-	case UB_FX_TAG:
+	case UB_FX_SHR:
 		/* RBP is nobody else's source, and SHRX's only as its count. */
 		if (in->src == UB_RBP)
 			return number(0, UB_MAX_TAG);
-		break;
+		return shifted(s->r[in->src], wide);
 	case UB_FX_PDEP:
 		if (wide && reads(in, UB_SLOT_ADDR_MASK))
 			return value(UB_WINDOW, 0, 0);
