@@ -92,6 +92,13 @@ func (a *asm) tag(dst, src int) {
 	a.raw(0xc4, 0x42|bit(dst < 8, 0x80)|bit(src < 8, 0x20), 0x83|byte(^count&15)<<3, 0xf7, 0xc0|byte(dst&7)<<3|byte(src&7))
 }
 
+// shifts writes shlx dst, src, count; shrx dst, dst, count.
+func (a *asm) shifts(dst, src, count int) {
+	for i, r := range []int{src, dst} {
+		a.raw(0xc4, 0x42|bit(dst < 8, 0x80)|bit(r < 8, 0x20), []byte{0x81, 0x83}[i]|byte(^count&15)<<3, 0xf7, 0xc0|byte(dst&7)<<3|byte(r&7))
+	}
+}
+
 func (a *asm) load(dst int, slot int32)  { a.mem(false, false, 8, []byte{0x8b}, dst, rsp, slot) }
 func (a *asm) store(src int, slot int32) { a.mem(false, false, 8, []byte{0x89}, src, rsp, slot) }
 func (a *asm) mov(dst, src int)          { a.reg(8, []byte{0x89}, src, dst) }
@@ -222,7 +229,7 @@ func randomBlob(r *rand.Rand, k target.Kernel) (code []byte, entries []uint32) {
 		for range r.IntN(8) {
 			w := pick(reserved)
 			p := pick(free)
-			switch r.IntN(17) {
+			switch r.IntN(18) {
 			case 0, 1, 2:
 				a.lea(w, p, int32(r.IntN(1000)))
 				if r.IntN(2) == 0 {
@@ -293,6 +300,12 @@ func randomBlob(r *rand.Rand, k target.Kernel) (code []byte, entries []uint32) {
 					}
 					a.step(r.IntN(5), w, step)
 				}
+			case 17:
+				count := pick(reserved)
+				bits := map[target.Kernel]int{target.Sentry: 64 - target.WindowBits, target.Linux: 64 - target.LinuxAddrBits}[k]
+				a.imm(count, uint64(r.IntN(2)*64+bits+r.IntN(3)))
+				a.shifts(w, p, count)
+				a.mem(true, false, 8, [][]byte{{0x8b}, {0x89}}[r.IntN(2)], p, w, int32(r.IntN(256)-128))
 			case 11:
 				a.mov(pick(reserved), w)
 				a.lea(w, w, int32(r.IntN(1<<20)-1<<19))
