@@ -69,7 +69,7 @@ func (t *translator) address(m *x86.Mem, size int) (ref memRef, stop string) {
 	case isConst && !fs:
 		return t.constant(c, size), ""
 	case m.Index == x86.NoReg && !fs && m.Disp < nearDisp && m.Disp > -nearDisp:
-		l := t.chased(m.Base, m.Disp, size)
+		l := t.chased(m.Base, m.Disp)
 		if ref = (memRef{l.n, m.Disp + l.delta}); t.reaches(ref) {
 			return ref, ""
 		}

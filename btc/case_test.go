@@ -107,6 +107,13 @@ func testCases(t *testing.T, w *world) {
 		{"an access with an empty mask proves no address", "c5 f9 ef c0 c4 c2 79 2c 0c 24 4c 89 e0", map[int]uint64{12: dataAt(64) | 1<<48}},
 		// jrcxz next; next: dec ecx; jnz next
 		{"a loop that a label leads into, behind a jump", "b9 05 00 00 00 e3 00 ff c9 75 fc", nil},
+		// test edi,edi; jz far; near: push rax; pop rax; int3; far: inc eax; push rax; pop rcx; jmp near
+		{"a way back that closes no loop", "85 ff 74 03 50 58 cc ff c0 50 59 eb f7", map[int]uint64{4: dataAt(512), 7: 0}},
+		// the same with far: mov rax,[-2^31]; jmp near
+		{"a way back that is not translated", "85 ff 74 03 50 58 cc 48 8b 04 25 00 00 00 80 eb f3", map[int]uint64{4: dataAt(512), 7: 1}},
+		// the same with far: mov rax,[-2^31]; test eax,eax; jz on; int3; on: inc eax; jmp near
+		{"a way back from code that is not reached", "85 ff 74 03 50 58 cc 48 8b 04 25 00 00 00 80 85 c0 74 01 cc ff c0 eb ec",
+			map[int]uint64{4: dataAt(512), 7: 1}},
 		{"one instruction inside another", "31 c9 85 c9 74 01 b8 ff c0 ff c1 ff c1 83 f9 05 72 f0", nil},
 	}
 	for _, c := range cases {

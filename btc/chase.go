@@ -6,9 +6,9 @@ import (
 )
 
 // Pointer chasing. A loop that follows a list waits for each of its loads: what stands between a pointer's arrival and its use is
-// paid in full, while there is room for a few instructions beside it. PDEP is three clocks, two shifts are two: they clear the upper bits
-// of the address. That these are clear is checked beside it, with a load from what PDEP makes of the address: it
-// faults where the program's own access would. (With the flags free, an AND would be one clock; but they are the program's.)
+// paid in full, while there is room for a few instructions beside it. PDEP takes three clocks, two shifts take two: they clear the upper
+// bits of the address. That these are clear is checked beside it, by a probe: a byte is read from what PDEP makes of the address, which
+// faults where the program's own access would, and nobody looks at it. (With the flags free, an AND would be one clock; but they are the program's.)
 
 // chaseLoop is the number of blocks from which on a loop is too long for the wait to matter.
 const chaseLoop = tightLoop
@@ -38,10 +38,10 @@ func chases(in *x86.Inst) bool {
 		in.Ops[0].Reg == m.Base && m.Index == x86.NoReg && m.Seg == x86.SegNone && !m.Addr32
 }
 
-// chased returns sanitized(g) if that exists or g is not chased here, else the same made in a shorter time, for an access of size
-// bytes at [g+disp].
-func (t *translator) chased(g x86.Reg, disp int32, size int) loc {
-	if t.chases[t.b.Index]&(1<<g) == 0 || t.c.saneOf(g).ok() || t.c.idle() < 3 || size > 8 {
+// chased returns sanitized(g) if that exists or g is not chased here, else the same made in a shorter time, for an access
+// at [g+disp].
+func (t *translator) chased(g x86.Reg, disp int32) loc {
+	if t.chases[t.b.Index]&(1<<g) == 0 || t.c.saneOf(g).ok() || t.c.idle() < 3 {
 		return t.sanitized(g)
 	}
 	src := uint8(g)
@@ -55,7 +55,7 @@ func (t *translator) chased(g x86.Reg, disp int32, size int) loc {
 	}
 	t.e.pdep(tmp, src, target.SlotAddrMask)
 	t.fault(FaultAccess)
-	t.e.gsLoad(size, tmp, memRef{tmp, disp})
+	t.e.gsProbe(tmp, memRef{tmp, disp})
 	t.release(tmp)
 	t.release(count)
 	t.c.at(n).sane = true

@@ -179,6 +179,7 @@ func (e *emitter) endbr() { e.a.Raw(0xf3, 0x0f, 0x1e, 0xfa) }
 
 // gsLoad, gsStore and gsCmp access w bytes of program memory.
 func (e *emitter) gsLoad(w int, d uint8, m memRef)       { e.a.Mov(w, reg(d), x86.M(e.at(m))) }
+func (e *emitter) gsProbe(d uint8, m memRef)             { e.a.Movzx(4, wide(d), 1, x86.M(e.at(m))) }
 func (e *emitter) gsStore(w int, m memRef, s uint8)      { e.a.Mov(w, x86.M(e.at(m)), reg(s)) }
 func (e *emitter) gsStoreImm(w int, m memRef, imm int32) { e.a.MovRMImm(w, x86.M(e.at(m)), imm) }
 func (e *emitter) gsCmp(w int, r uint8, m memRef)        { e.a.Op2(x86.OpCMP, w, reg(r), x86.M(e.at(m))) }

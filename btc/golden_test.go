@@ -109,7 +109,7 @@ func TestGolden(t *testing.T) {
 	for name, f := range functions {
 		all[name] = golden{f, target.Sentry}
 	}
-	for _, name := range []string{"keep", "walk", "switch", "odd"} {
+	for _, name := range []string{"keep", "walk", "switch", "odd", "list"} {
 		all[name+"_linux"] = golden{functions[name], target.Linux}
 	}
 	for name, f := range all {
