@@ -178,7 +178,7 @@ func nativeAccesses(k *rules, code []x86.Inst) ([]access, error) {
 			if !ok {
 				return nil, fmt.Errorf("%s names program memory and does not access it", in)
 			}
-			if !isProbe(in, code[i+1:]) {
+			if !k.isProbe(in, code[i+1:]) {
 				as = append(as, a)
 			}
 		case in.Class == x86.ClassString:
@@ -198,20 +198,22 @@ func nativeAccesses(k *rules, code []x86.Inst) ([]access, error) {
 	return out, nil
 }
 
-// isProbe tells whether in reads a byte into a reserved register that the code behind it does not read.
-func isProbe(in *x86.Inst, behind []x86.Inst) bool {
+// isProbe tells whether in reads a byte in front of the accesses proper, into a reserved register that the code behind it does not
+// read.
+func (k *rules) isProbe(in *x86.Inst, behind []x86.Inst) bool {
 	if in.Op != x86.OpMOVZX || in.Ops[1].Size != 1 || in.Ops[0].Reg < firstReserved {
 		return false
 	}
+	more, lost := false, false
 	for i := range behind {
-		switch next := &behind[i]; {
-		case next.Reads&in.Writes != 0:
+		next := &behind[i]
+		if !lost && next.Reads&in.Writes != 0 {
 			return false
-		case next.Writes&in.Writes != 0:
-			return true
 		}
+		lost = lost || next.Writes&in.Writes != 0
+		more = more || next.HasMem && k.ofProgram(next)
 	}
-	return true
+	return more
 }
 
 // regMove returns the registers of a move of 8 bytes.
