@@ -15,7 +15,7 @@ var ruleMutants = []struct{ file, old, new string }{
 	{"machine.go", "WalkLimit = 1 << 20", "WalkLimit = 1<<20 - 1"},
 	{"value.go", "lo < -m.reach[k].below || hi > m.reach[k].above", "hi > m.reach[k].above"},
 	{"value.go", "lo < -m.reach[k].below || hi > m.reach[k].above", "lo < -m.reach[k].below"},
-	{"value.go", "return m.near(v.kind, v.lo+d, v.hi+d)", "return value{v.lo + d, v.hi + d, v.kind}"},
+	{"value.go", "return m.near(v.kind, v.lo+d, v.hi+d)", "return value{lo: v.lo + d, hi: v.hi + d, kind: v.kind}"},
 	{"memory.go", "v.hi+d+size).kind == isWindow", "v.hi+d).kind == isWindow"},
 	{"memory.go", "hi+d+size).kind == isTouched", "hi+d).kind == isTouched"},
 	{"memory.go", "lo+d >= -m.walkBelow &&", ""},
@@ -40,8 +40,8 @@ var ruleMutants = []struct{ file, old, new string }{
 	// What a fact is good for, and what it is with another.
 	{"value.go", "if v.kind == isNum {\n\t\treturn value{kind: isWindow}", "if v.kind == isNum || v.kind == isTouched {\n\t\treturn value{kind: isWindow}"},
 	{"value.go", "t = m.near(isTouched, min(alo, blo), max(ahi, bhi))", "t = m.near(isWindow, min(alo, blo), max(ahi, bhi))"},
-	{"value.go", "t = m.near(isTouched, min(alo, blo), max(ahi, bhi))", "t = m.near(isTouched, alo, ahi)"},
-	{"value.go", "t = m.near(isTouched, min(alo, blo), max(ahi, bhi))", "t = value{}"},
+	{"value.go", "t = m.near(isTouched, min(alo, blo), max(ahi, bhi))", "t = m.near(isTouched, max(alo, blo), min(ahi, bhi))"},
+	{"value.go", "return w.and(t)\n\tcase a.kind != b.kind", "_ = t\n\t\treturn w\n\tcase a.kind != b.kind"},
 	{"value.go", "case walks(a) && walks(b):\n\t\tvar w, t value\n\t\tif a.kind == b.kind {", "case walks(a) && walks(b):\n\t\tvar w, t value\n\t\tif true {"},
 	{"value.go", "x.kind == isWindow && y.kind == isBase", "(x.kind == isWindow || x.kind == isTouched) && y.kind == isBase"},
 	// Sums.
