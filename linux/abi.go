@@ -3,7 +3,7 @@ package linux
 // This file is linux/module/ub_abi.h in Go. TestABI compares sizes, offsets and constants with the header.
 
 // ABIVersion is the version of the interface that this package speaks.
-const ABIVersion = 3
+const ABIVersion = 4
 
 // Requests to /dev/ub.
 const (

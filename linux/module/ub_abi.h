@@ -20,7 +20,7 @@
 #include <linux/ioctl.h>
 
 /* Grows when something changes for a caller that did nothing wrong. */
-#define UB_ABI_VERSION	3
+#define UB_ABI_VERSION	4
 
 #define UB_IOC		0xb7
 #define UB_GET_VERSION	_IO(UB_IOC, 0)	/* struct ub_version */
