@@ -22,7 +22,7 @@ type Rule uint8
 
 const (
 	Tags  Rule = 1 << iota // check of address bits 59 to 63; left out by the translator
-	Masks                  // sanitizing of addresses: PDEP becomes MOV
+	Masks                  // sanitizing of addresses: PDEP becomes MOV, and so do the two shifts that do for it
 	Jumps                  // check of the target of indirect branches and returns that have only one
 	Fuel                   // polls
 
@@ -47,6 +47,7 @@ const (
 	opJRCXZ = 0xe3
 	opJMP8  = 0xeb
 	opPDEP  = 0xf5
+	opShift = 0xf7
 )
 
 var nops = [...]string{"", "\x90", "\x66\x90", "\x0f\x1f\x00", "\x0f\x1f\x40\x00", "\x0f\x1f\x44\x00\x00", "\x66\x0f\x1f\x44\x00\x00",
@@ -95,11 +96,10 @@ func patched(code []byte, blob *btc.Blob, rules Rule) ([]byte, int, error) {
 		b := code[off : off+in.Len]
 		switch {
 		case rules&Masks != 0 && len(b) == 7 && b[0] == 0xc4 && b[3] == opPDEP && b[4]&0xc7 == 0x44 && b[5] == 0x24 && b[6] == 0x48:
-			dst := b[4]>>3&7 | (^b[1]>>7)<<3&8
-			src := ^b[2] >> 3 & 15
-			mov := []byte{0x48 | src>>3<<2 | dst>>3, 0x89, 0xc0 | src&7<<3 | dst&7}
-			copy(out[off:], mov)
-			putNops(out[off+3 : off+7])
+			putMov(out[off:off+7], b[4]>>3&7|(^b[1]>>7)<<3&8, ^b[2]>>3&15)
+			n++
+		case rules&Masks != 0 && isShift(&in, x86.OpSHLX) && off+10 <= len(code) && code[off+8] == opShift:
+			putMov(out[off:off+10], uint8(in.Ops[0].Reg), uint8(in.Ops[1].Reg))
 			n++
 		case rules&Jumps != 0 && b[0] == opJRCXZ:
 			line, _ := blob.RIPAt(uint32(off))
@@ -119,6 +119,17 @@ func patched(code []byte, blob *btc.Blob, rules Rule) ([]byte, int, error) {
 		i = k
 	}
 	return out, n, nil
+}
+
+// putMov makes code a MOV of 64 bits between registers, and no-operations.
+func putMov(code []byte, dst, src uint8) {
+	copy(code, []byte{0x48 | src>>3<<2 | dst>>3, 0x89, 0xc0 | src&7<<3 | dst&7})
+	putNops(code[3:])
+}
+
+// isShift tells whether in is a shift of the translator's own: these have a reserved register as the count.
+func isShift(in *x86.Inst, op x86.Op) bool {
+	return in.Op == op && in.Width == 8 && !in.HasMem && in.Ops[0].Reg >= x86.R12 && in.Ops[2].Reg >= x86.R12
 }
 
 // isRep tells whether the JRCXZ at off belongs to a string instruction or to one of the program's own: these decide
