@@ -123,7 +123,9 @@ func (t *translator) sanitized(g x86.Reg) loc {
 		if vals, _ := t.c.sharers(l.n); vals == 1<<g && l.delta == 0 && t.c.dirty&(1<<g) == 0 {
 			// The slot has the value should this fault, so the register need not keep it.
 			n = l.n
-			t.sanitizeKept(n, g)
+			t.c.drop(n)
+			t.c.hold(n)
+			t.sanitizeMade(n, t.c.narrow[g], func() { t.e.load(n, slotOf(g)) })
 			break
 		}
 		n = t.allocFor(g)
@@ -150,32 +152,18 @@ func (t *translator) sanitize(dst, src, n uint8) {
 	t.e.pdep(dst, src, target.SlotAddrMask)
 }
 
-// sanitizeMade is sanitize in place, for a register that has just been made by fill and is of no other use.
+// sanitizeMade is sanitize in place, for a register that has just been made by fill, if that can be done again (else it is nil), and
+// is of no other use.
 func (t *translator) sanitizeMade(dst, n uint8, fill func()) {
 	switch {
 	case t.tagless(n) || t.o.NoTagCheck:
-	case t.hasIdle():
+	case fill == nil || t.hasIdle():
 		t.checkTag(dst)
 	default: // to make it twice is cheaper than to give something up
 		t.checkTagWith(dst, dst)
 		fill()
 	}
 	t.e.pdep(dst, dst, target.SlotAddrMask)
-}
-
-// sanitizeKept is sanitize in place, for a register that holds the value of g until then, which its slot has too.
-func (t *translator) sanitizeKept(n uint8, g x86.Reg) {
-	fill := func() { t.e.load(n, slotOf(g)) }
-	if t.hasIdle() && !t.tagless(t.c.narrow[g]) {
-		t.checkTag(n)
-		t.c.drop(n)
-		t.c.hold(n)
-		t.e.pdep(n, n, target.SlotAddrMask)
-		return
-	}
-	t.c.drop(n)
-	t.c.hold(n)
-	t.sanitizeMade(n, t.c.narrow[g], fill)
 }
 
 // checkTag faults if any of the address bits of src that pdep drops is set. It needs a register for a moment.
@@ -242,6 +230,7 @@ func (t *translator) expression(m *x86.Mem) memRef {
 	}
 	var n uint8
 	var am x86.Mem
+	fill := func() { t.e.leaMem(n, am) }
 	switch {
 	case key.fs && (m.Base == x86.NoReg || m.Index == x86.NoReg):
 		n, am = t.computeFS(m)
@@ -249,18 +238,12 @@ func (t *translator) expression(m *x86.Mem) memRef {
 		n, am = t.compute(m)
 		t.releaseParts(am, n)
 		am = x86.Mem{Base: x86.Reg(t.fsBase()), Index: x86.Reg(n), Scale: 1}
-		t.e.leaMem(n, am)
+		fill()
+		fill = nil // it has been made of itself
 	default:
 		n, am = t.compute(m)
 	}
-	if narrow := t.ofAddress(m); key.fs && am.Index == x86.Reg(n) {
-		if !t.tagless(narrow) {
-			t.checkTag(n)
-		}
-		t.e.pdep(n, n, target.SlotAddrMask)
-	} else {
-		t.sanitizeMade(n, narrow, func() { t.e.leaMem(n, am) })
-	}
+	t.sanitizeMade(n, t.ofAddress(m), fill)
 	t.releaseParts(am, n)
 	r := t.c.at(n)
 	r.sane, r.hasEA, r.expr, r.disp = true, true, key, m.Disp

@@ -37,7 +37,8 @@ func (a access) String() string {
 // CheckAtomicity decodes the blob again and checks, for every instruction of p, that its translation accesses program
 // memory just as the instruction does: as many accesses, each of the same width, direction and atomicity, in the
 // same order, and no effect on the program's registers or flags before the last of them, so that a fault leaves the
-// program's state as it was. Probes do not count: a byte that is read and not looked at. An instruction at which the translation leaves the blob must not access memory at all.
+// program's state as it was. Probes do not count: a byte that is read and not looked at. An instruction at which the
+// translation leaves the blob must not access memory at all.
 func CheckAtomicity(b *Blob, p *path.Path) error {
 	k := &kernels[b.Kernel]
 	code := make(map[uint64][]x86.Inst) // native instructions by program instruction

@@ -8,12 +8,11 @@ import (
 // Pointer chasing. A loop that follows a list waits for each of its loads: what stands between a pointer's arrival and its use is
 // paid in full, while there is room for a few instructions beside it. PDEP takes three clocks, two shifts take two: they clear the upper
 // bits of the address. That these are clear is checked beside it, by a probe: a byte is read from what PDEP makes of the address, which
-// faults where the program's own access would, and nobody looks at it. (With the flags free, an AND would be one clock; but they are the program's.)
+// faults where the program's own access would, and nobody looks at it. (With the flags free, an AND would be one clock; but they are the
+// program's.)
 
-// chaseLoop is the number of blocks from which on a loop is too long for the wait to matter.
-const chaseLoop = tightLoop
-
-// findChases finds the pointers that loops chase: registers that are loaded from where they point to.
+// findChases finds the pointers that small loops chase: registers that are loaded from where they point to. ends has the loops' last
+// places in the layout, by the first.
 func (t *translator) findChases(ends map[int]int) {
 	t.chases = make([]x86.RegSet, len(t.order))
 	for head, end := range ends {

@@ -205,6 +205,14 @@ func TestPatched(t *testing.T) {
 	if _, _, err := patched(bytes.Repeat([]byte{0x90}, 12), blob, Fuel); err == nil {
 		t.Error("a poll that is none is taken out")
 	}
+
+	code = []byte("\xc4\x62\x81\xf7\xf7" + // shlx r14, rdi, r15
+		"\xc4\x42\x83\xf7\xf6" + // shrx r14, r14, r15
+		"\xc4\xe2\xf1\xf7\xd8" + // shlx rbx, rax, rcx: the program's
+		"\xc4\xe2\xf3\xf7\xdb") // shrx rbx, rbx, rcx
+	blob = &btc.Blob{Code: code}
+	want(0, 0, "shlx r14", "shrx r14")
+	want(Masks, 1, "mov r14, rdi; shlx rbx, rax, rcx; shrx rbx, rbx, rcx")
 }
 
 func TestPutNops(t *testing.T) {

@@ -98,7 +98,7 @@ func patched(code []byte, blob *btc.Blob, rules Rule) ([]byte, int, error) {
 		case rules&Masks != 0 && len(b) == 7 && b[0] == 0xc4 && b[3] == opPDEP && b[4]&0xc7 == 0x44 && b[5] == 0x24 && b[6] == 0x48:
 			putMov(out[off:off+7], b[4]>>3&7|(^b[1]>>7)<<3&8, ^b[2]>>3&15)
 			n++
-		case rules&Masks != 0 && isShift(&in, x86.OpSHLX) && off+10 <= len(code) && code[off+8] == opShift:
+		case rules&Masks != 0 && isShift(&in) && off+10 <= len(code) && code[off+8] == opShift:
 			putMov(out[off:off+10], uint8(in.Ops[0].Reg), uint8(in.Ops[1].Reg))
 			n++
 		case rules&Jumps != 0 && b[0] == opJRCXZ:
@@ -127,9 +127,9 @@ func putMov(code []byte, dst, src uint8) {
 	putNops(code[3:])
 }
 
-// isShift tells whether in is a shift of the translator's own: these have a reserved register as the count.
-func isShift(in *x86.Inst, op x86.Op) bool {
-	return in.Op == op && in.Width == 8 && !in.HasMem && in.Ops[0].Reg >= x86.R12 && in.Ops[2].Reg >= x86.R12
+// isShift tells whether in is the first of two shifts that sanitize: those have reserved registers as result and count.
+func isShift(in *x86.Inst) bool {
+	return in.Op == x86.OpSHLX && in.Width == 8 && !in.HasMem && in.Ops[0].Reg >= x86.R12 && in.Ops[2].Reg >= x86.R12
 }
 
 // isRep tells whether the JRCXZ at off belongs to a string instruction or to one of the program's own: these decide
